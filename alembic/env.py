@@ -1,0 +1,92 @@
+"""Runs the revisions: one run at a time, with timeouts, over the package's own schemas."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, pool, text
+
+from alembic import context
+from carnivore_db.base import Base
+from carnivore_db.settings import Settings
+from carnivore_db.weekly import models as weekly  # noqa: F401 - fills the metadata
+
+VERSION_SCHEMA = "carnivore"
+SCHEMAS = {None, *(table.schema for table in Base.metadata.tables.values())}
+
+# Any number that no other application uses for an advisory lock of its own.
+ADVISORY_LOCK = 4_012_014_020
+
+config = context.config
+settings = Settings()
+
+PARTITIONS = text("""
+    SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r'
+""")
+
+
+def options(partitions: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """What online and offline runs share. `partitions` are left out of autogenerate: they come
+    and go with the months."""
+
+    def include_name(name: str | None, kind: str, parents: Mapping[str, str | None]) -> bool:
+        if kind == "schema":
+            return name in SCHEMAS
+        return not (kind == "table" and name in partitions)
+
+    return {
+        "target_metadata": Base.metadata,
+        "version_table_schema": VERSION_SCHEMA,
+        "include_schemas": True,
+        "include_name": include_name,
+        "compare_server_default": True,
+        "transaction_per_migration": True,
+        "on_version_apply": config.attributes.get("on_version_apply"),
+    }
+
+
+def run_offline() -> None:
+    """Print the SQL."""
+    context.configure(
+        url="postgresql+psycopg://", literal_binds=True, output_encoding="utf-8", **options()
+    )
+    with context.begin_transaction():
+        context.execute(f"CREATE SCHEMA IF NOT EXISTS {VERSION_SCHEMA}")
+        context.run_migrations()
+
+
+def run_online(connection: Connection) -> None:
+    """Run the revisions, each in a transaction of its own.
+
+    The settings and the lock are the session's, so this needs a direct connection: a pooling proxy in
+    transaction mode would hand the session to somebody else between two revisions.
+    """
+    connection.execute(text("SET search_path = public"))
+    connection.execute(text(f"SET statement_timeout = '{settings.migration_statement_timeout}s'"))
+    # A second deployment waits here, with no lock_timeout yet, and then finds nothing left to do.
+    connection.execute(text(f"SELECT pg_advisory_lock({ADVISORY_LOCK})"))
+    try:
+        connection.execute(text(f"SET lock_timeout = '{settings.migration_lock_timeout}s'"))
+        if connection.scalar(text(f"SELECT to_regnamespace('{VERSION_SCHEMA}') IS NULL")):
+            connection.execute(text(f"CREATE SCHEMA {VERSION_SCHEMA}"))
+        partitions = frozenset(connection.scalars(PARTITIONS))
+        connection.commit()
+        context.configure(connection=connection, **options(partitions))
+        with context.begin_transaction():
+            context.run_migrations()
+    finally:
+        connection.rollback()
+        connection.execute(text(f"SELECT pg_advisory_unlock({ADVISORY_LOCK})"))
+        connection.execute(text("RESET search_path"))
+        connection.execute(text("RESET statement_timeout"))
+        connection.execute(text("RESET lock_timeout"))
+        connection.commit()
+
+
+if context.is_offline_mode():
+    run_offline()
+elif (given := config.attributes.get("connection")) is not None:
+    run_online(given)
+else:
+    engine = create_engine(settings.url, poolclass=pool.NullPool)
+    with engine.connect() as opened:
+        run_online(opened)

@@ -1,0 +1,191 @@
+"""The platform: roles, extensions, and `auth` where Supabase has not made it.
+
+Why: every later revision grants to anon, authenticated and service_role and asks auth.uid() who is
+calling. Supabase has all of that; plain PostgreSQL gets the same here, under the same names, so that
+one set of policies serves both. On Supabase this revision adds the extension citext and nothing else.
+
+It needs CREATE on the database and, where the roles are missing, CREATEROLE; never a superuser.
+"""
+
+from alembic import op
+
+revision = "platform"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+# Roles belong to the cluster: another database may use them, so no downgrade drops them, and two
+# databases migrated at once may both find them missing.
+ROLES = """
+DO $$
+DECLARE
+    wanted text;
+BEGIN
+    FOREACH wanted IN ARRAY ARRAY['anon', 'authenticated', 'service_role'] LOOP
+        CONTINUE WHEN EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = wanted);
+        BEGIN
+            EXECUTE format('CREATE ROLE %I NOLOGIN NOINHERIT', wanted);
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            RAISE NOTICE 'role % was made by another migration just now', wanted;
+        END;
+        CONTINUE WHEN wanted <> 'service_role';
+        BEGIN
+            ALTER ROLE service_role BYPASSRLS;
+        EXCEPTION WHEN insufficient_privilege THEN
+            RAISE NOTICE 'service_role cannot bypass row security; its policies let it through';
+        END;
+    END LOOP;
+END
+$$;
+"""
+
+# The marks in the comments tell the downgrade what this revision made and what it found.
+EXTENSIONS = """
+DO $$
+DECLARE
+    wanted text;
+BEGIN
+    IF to_regnamespace('extensions') IS NULL THEN
+        CREATE SCHEMA extensions;
+        COMMENT ON SCHEMA extensions IS 'carnivore_db: extensions, apart from the application''s names.';
+        GRANT USAGE ON SCHEMA extensions TO anon, authenticated, service_role;
+    END IF;
+    FOREACH wanted IN ARRAY ARRAY['pgcrypto', 'citext'] LOOP
+        CONTINUE WHEN EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = wanted);
+        EXECUTE format('CREATE EXTENSION %I WITH SCHEMA extensions', wanted);
+        EXECUTE format('COMMENT ON EXTENSION %I IS %L', wanted, 'carnivore_db: installed by its platform revision.');
+    END LOOP;
+END
+$$;
+"""
+
+AUTH = """
+DO $migration$
+BEGIN
+    IF to_regnamespace('auth') IS NOT NULL THEN
+        IF to_regprocedure('auth.uid()') IS NULL OR to_regprocedure('auth.email()') IS NULL THEN
+            RAISE EXCEPTION 'schema auth exists but lacks auth.uid() or auth.email()'
+                USING HINT = 'Supabase makes both; on plain PostgreSQL let this migration make the schema.';
+        END IF;
+        RETURN;
+    END IF;
+
+    CREATE SCHEMA auth;
+    COMMENT ON SCHEMA auth IS 'carnivore_db: the part of Supabase''s auth that the policies read.';
+    GRANT USAGE ON SCHEMA auth TO anon, authenticated, service_role;
+
+    CREATE TABLE auth.users (
+        id uuid DEFAULT gen_random_uuid() NOT NULL,
+        email varchar(255),
+        created_at timestamptz DEFAULT now() NOT NULL,
+        CONSTRAINT users_pkey PRIMARY KEY (id),
+        CONSTRAINT users_email_key UNIQUE (email)
+    );
+    COMMENT ON TABLE auth.users IS 'People who can log in; on Supabase this is its own table.';
+    COMMENT ON COLUMN auth.users.id IS 'What auth.uid() returns for the person.';
+    COMMENT ON COLUMN auth.users.email IS 'The person''s address.';
+    COMMENT ON COLUMN auth.users.created_at IS 'When the person was added.';
+    ALTER TABLE auth.users ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY service_role_users ON auth.users TO service_role USING (true) WITH CHECK (true);
+    COMMENT ON POLICY service_role_users ON auth.users IS 'The service manages people.';
+    REVOKE ALL ON auth.users FROM PUBLIC, anon, authenticated, service_role;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON auth.users TO service_role;
+
+    CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE SET search_path = '' AS $$
+        SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb
+    $$;
+    CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE SET search_path = '' AS $$
+        SELECT (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid
+    $$;
+    CREATE FUNCTION auth.role() RETURNS text LANGUAGE sql STABLE SET search_path = '' AS $$
+        SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role'
+    $$;
+    CREATE FUNCTION auth.email() RETURNS text LANGUAGE sql STABLE SET search_path = '' AS $$
+        SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'email'
+    $$;
+    COMMENT ON FUNCTION auth.jwt() IS 'The verified claims of this transaction''s caller.';
+    COMMENT ON FUNCTION auth.uid() IS 'The caller''s user id, or NULL.';
+    COMMENT ON FUNCTION auth.role() IS 'The caller''s role as claimed.';
+    COMMENT ON FUNCTION auth.email() IS 'The caller''s e-mail address, or NULL.';
+    REVOKE ALL ON FUNCTION auth.jwt(), auth.uid(), auth.role(), auth.email() FROM PUBLIC;
+    GRANT EXECUTE ON FUNCTION auth.jwt(), auth.uid(), auth.role(), auth.email()
+        TO anon, authenticated, service_role;
+END
+$migration$;
+"""
+
+# `carnivore` is private: PostgREST does not publish it and nobody but its owner may look in. Alembic
+# made it, with its version table, before this revision ran.
+PRIVATE_SCHEMA = """
+COMMENT ON SCHEMA carnivore IS 'The package''s own: version table and helper functions; not published.';
+COMMENT ON TABLE carnivore.alembic_version IS 'The revision that this database is at.';
+ALTER TABLE carnivore.alembic_version ENABLE ROW LEVEL SECURITY;
+"""
+
+HELPERS = """
+CREATE FUNCTION carnivore.fold_email() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$
+BEGIN
+    NEW.email := lower(NEW.email);
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION carnivore.fold_email() IS 'Stores e-mail addresses in lower case, so that equality finds them.';
+REVOKE ALL ON FUNCTION carnivore.fold_email() FROM PUBLIC;
+
+CREATE FUNCTION carnivore.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$
+DECLARE
+    changed text := (
+        SELECT string_agg(name, ', ') FROM unnest(TG_ARGV) AS name
+        WHERE to_jsonb(OLD) -> name IS DISTINCT FROM to_jsonb(NEW) -> name);
+BEGIN
+    RAISE EXCEPTION '% never changes once the row is written', changed
+        USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'immutable',
+              SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, COLUMN = changed;
+END
+$$;
+COMMENT ON FUNCTION carnivore.refuse_change() IS 'Refuses a change of the columns named in the trigger''s arguments.';
+REVOKE ALL ON FUNCTION carnivore.refuse_change() FROM PUBLIC;
+"""
+
+
+def upgrade() -> None:
+    for part in (ROLES, EXTENSIONS, AUTH, PRIVATE_SCHEMA, HELPERS):
+        op.execute(part)
+
+
+def downgrade() -> None:
+    op.execute("""
+        DROP FUNCTION carnivore.refuse_change();
+        DROP FUNCTION carnivore.fold_email();
+        ALTER TABLE carnivore.alembic_version DISABLE ROW LEVEL SECURITY;
+        COMMENT ON TABLE carnivore.alembic_version IS NULL;
+        COMMENT ON SCHEMA carnivore IS NULL;
+    """)
+    op.execute("""
+        DO $$
+        BEGIN
+            IF obj_description(to_regnamespace('auth'), 'pg_namespace') LIKE 'carnivore_db:%' THEN
+                DROP FUNCTION auth.email(), auth.role(), auth.uid(), auth.jwt();
+                DROP TABLE auth.users;
+                DROP SCHEMA auth;
+            END IF;
+        END
+        $$;
+    """)
+    op.execute("""
+        DO $$
+        DECLARE
+            made text;
+        BEGIN
+            FOR made IN
+                SELECT extname FROM pg_catalog.pg_extension
+                WHERE obj_description(oid, 'pg_extension') LIKE 'carnivore_db:%'
+            LOOP
+                EXECUTE format('DROP EXTENSION %I', made);
+            END LOOP;
+            IF obj_description(to_regnamespace('extensions'), 'pg_namespace') LIKE 'carnivore_db:%' THEN
+                DROP SCHEMA extensions;
+            END IF;
+        END
+        $$;
+    """)

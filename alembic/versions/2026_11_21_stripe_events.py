@@ -1,0 +1,87 @@
+"""The ledger of Stripe's webhook.
+
+Why: in production the event was written before the work; a crash between made Stripe's retry a "duplicate",
+and the payment was lost. Here the event and its effect commit together, and what waits (a refund that came
+before its payment) stays visible until it is applied. The documents' webhook needs it, none of them has it.
+"""
+
+from alembic import op
+
+revision = "stripe_events"
+down_revision = "020_assessment_sessions"
+branch_labels = None
+depends_on = None
+
+STRIPE_EVENTS = r"""
+CREATE TABLE public.stripe_events (
+    id varchar(255) NOT NULL,
+    type varchar(100) NOT NULL,
+    livemode boolean NOT NULL,
+    payment_intent varchar(255),
+    payload jsonb NOT NULL,
+    received_at timestamptz DEFAULT now() NOT NULL,
+    processed_at timestamptz,
+    attempts integer DEFAULT 1 NOT NULL,
+    outcome varchar(50) NOT NULL,
+    error text,
+    session_table varchar(63),
+    session_key varchar(63),
+    refunded_amount numeric(12, 2),
+    CONSTRAINT stripe_events_pkey PRIMARY KEY (id),
+    CONSTRAINT event_id_valid CHECK (id ~ '^[A-Za-z0-9_]+$'),
+    CONSTRAINT payload_valid CHECK (jsonb_typeof(payload) = 'object' AND octet_length(payload::text) <= 1048576),
+    CONSTRAINT attempts_positive CHECK (attempts > 0),
+    CONSTRAINT outcome_valid CHECK (outcome IN ('applied', 'unchanged', 'waiting', 'ignored', 'failed')),
+    CONSTRAINT error_length CHECK (char_length(error) <= 200),
+    CONSTRAINT refunded_amount_not_negative CHECK (refunded_amount >= 0),
+    CONSTRAINT session_table_with_key CHECK ((session_table IS NULL) = (session_key IS NULL))
+);
+CREATE INDEX idx_stripe_events_payment_intent ON public.stripe_events (payment_intent) WHERE payment_intent IS NOT NULL;
+CREATE INDEX idx_stripe_events_session ON public.stripe_events (session_table, session_key);
+COMMENT ON TABLE public.stripe_events IS 'Ledger of Stripe''s webhook: an event and its effect commit together.';
+COMMENT ON COLUMN public.stripe_events.id IS 'Stripe''s event id, so that a repeat is recognised.';
+COMMENT ON COLUMN public.stripe_events.type IS 'Stripe''s event type.';
+COMMENT ON COLUMN public.stripe_events.livemode IS 'False for Stripe''s test mode.';
+COMMENT ON COLUMN public.stripe_events.payment_intent IS 'The payment that the event is about.';
+COMMENT ON COLUMN public.stripe_events.payload IS 'The event as received, a JSON object of at most 1 MiB.';
+COMMENT ON COLUMN public.stripe_events.received_at IS 'When it first arrived.';
+COMMENT ON COLUMN public.stripe_events.processed_at IS 'When its effect was applied or it was set aside; NULL while it waits.';
+COMMENT ON COLUMN public.stripe_events.attempts IS 'How often its effect was tried.';
+COMMENT ON COLUMN public.stripe_events.outcome IS 'applied, unchanged, waiting, ignored or failed.';
+COMMENT ON COLUMN public.stripe_events.error IS 'The broken rule''s name when the outcome is failed.';
+COMMENT ON COLUMN public.stripe_events.session_table IS 'Table of the session that the event is about.';
+COMMENT ON COLUMN public.stripe_events.session_key IS 'Primary key of that session, as text.';
+COMMENT ON COLUMN public.stripe_events.refunded_amount IS 'Refunded so far in the currency''s main unit, partly or in full.';
+"""
+
+RULES = """
+COMMENT ON INDEX public.stripe_events_pkey IS 'Stripe''s event id: a repeat is recognised.';
+COMMENT ON INDEX public.idx_stripe_events_payment_intent IS 'Events of a payment: its session, and refunds that wait for it.';
+COMMENT ON INDEX public.idx_stripe_events_session IS 'Events of a session.';
+CREATE TRIGGER trg_stripe_events_immutable
+    BEFORE UPDATE OF id, type, livemode, payment_intent, payload, received_at ON public.stripe_events FOR EACH ROW
+    WHEN ((OLD.id, OLD.type, OLD.livemode, OLD.payment_intent, OLD.payload, OLD.received_at)
+        IS DISTINCT FROM (NEW.id, NEW.type, NEW.livemode, NEW.payment_intent, NEW.payload, NEW.received_at))
+    EXECUTE FUNCTION carnivore.refuse_change('id', 'type', 'livemode', 'payment_intent', 'payload', 'received_at');
+COMMENT ON TRIGGER trg_stripe_events_immutable ON public.stripe_events IS 'What Stripe sent never changes; what became of it may.';
+"""
+
+SECURITY = """
+ALTER TABLE public.stripe_events ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON public.stripe_events FROM PUBLIC, anon, authenticated, service_role;
+CREATE POLICY service_role_stripe_events ON public.stripe_events TO service_role USING (true) WITH CHECK (true);
+COMMENT ON POLICY service_role_stripe_events ON public.stripe_events IS 'The webhook''s own; its grants say what it may do.';
+GRANT SELECT ON public.stripe_events TO service_role;
+GRANT INSERT (id, type, livemode, payment_intent, payload, processed_at, attempts, outcome, error, session_table, session_key, refunded_amount),
+    UPDATE (processed_at, attempts, outcome, error, session_table, session_key, refunded_amount)
+    ON public.stripe_events TO service_role;
+"""
+
+
+def upgrade() -> None:
+    for part in (STRIPE_EVENTS, RULES, SECURITY):
+        op.execute(part)
+
+
+def downgrade() -> None:
+    op.execute("DROP TABLE public.stripe_events;")

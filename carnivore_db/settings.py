@@ -1,0 +1,78 @@
+"""Settings from the environment: DATABASE_URL and CARNIVORE_DB_*."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, AliasChoices, Field, NonNegativeInt, PositiveInt, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+DRIVER = "postgresql+psycopg"
+
+
+def parse_url(text: str) -> URL:
+    """`text` (postgres://, postgresql:// or postgresql+psycopg://) as a psycopg 3 URL.
+
+    Raises ValueError, without the text: it may hold a password.
+    """
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        url = None
+    if url is None or url.drivername not in {"postgres", "postgresql", DRIVER}:
+        raise ValueError("must be a URL that begins with postgresql://")
+    return url.set(drivername=DRIVER)
+
+
+def _check_url(value: SecretStr) -> SecretStr:
+    parse_url(value.get_secret_value())
+    return value
+
+
+class Settings(BaseSettings):
+    """What can be set from outside. Secrets do not show in its repr or in validation errors."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CARNIVORE_DB_",
+        env_file=".env",
+        extra="ignore",
+        hide_input_in_errors=True,
+        populate_by_name=True,
+    )
+
+    database_url: Annotated[SecretStr, AfterValidator(_check_url)] | None = Field(
+        default=None,
+        validation_alias=AliasChoices("DATABASE_URL", "CARNIVORE_DB_DATABASE_URL"),
+        description="postgresql://login@host/name; the login is a member of the three roles.",
+    )
+    pool_size: PositiveInt = Field(default=5, description="Connections kept open.")
+    max_overflow: NonNegativeInt = Field(default=10, description="Connections beyond, at a peak.")
+    prepare_threshold: NonNegativeInt | None = Field(
+        default=None,
+        description="Prepare a statement after so many runs; None (never) suits any pooling proxy.",
+    )
+    access_counting: Literal["immediate", "deferred"] = Field(
+        default="immediate",
+        description="deferred: accesses are counted as deltas that `carnivore-db maintain` folds.",
+    )
+    stripe_webhook_secret: SecretStr | None = Field(
+        default=None, description="Stripe's signing secret of the webhook endpoint (whsec_...)."
+    )
+    migration_lock_timeout: PositiveInt = Field(
+        default=5, description="Seconds that a migration waits for a lock on a table."
+    )
+    migration_statement_timeout: PositiveInt = Field(
+        default=900, description="Seconds that one statement of a migration may take."
+    )
+    verify_ignore: list[str] = Field(
+        default=[], description="Patterns of other objects in our schemas, such as public.orders*."
+    )
+
+    @property
+    def url(self) -> URL:
+        """The database's URL. Raises LookupError when none is set."""
+        if self.database_url is None:
+            raise LookupError(
+                "DATABASE_URL is not set. For a private PostgreSQL: carnivore-db local start"
+            )
+        return parse_url(self.database_url.get_secret_value())

@@ -1,0 +1,1 @@
+"""Carnivore Weekly: paid diet reports, the calculator and the assessment (schema `public`)."""
