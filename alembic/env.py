@@ -47,7 +47,10 @@ def options(partitions: frozenset[str] = frozenset()) -> dict[str, Any]:
 def run_offline() -> None:
     """Print the SQL."""
     context.configure(
-        url="postgresql+psycopg://", literal_binds=True, output_encoding="utf-8", **options()
+        url="postgresql+psycopg://",
+        literal_binds=True,
+        dialect_opts={"paramstyle": "named"},  # or every % of the SQL would be printed twice
+        **options(),
     )
     with context.begin_transaction():
         context.execute(f"CREATE SCHEMA IF NOT EXISTS {VERSION_SCHEMA}")

@@ -72,7 +72,5 @@ class Settings(BaseSettings):
     def url(self) -> URL:
         """The database's URL. Raises LookupError when none is set."""
         if self.database_url is None:
-            raise LookupError(
-                "DATABASE_URL is not set. For a private PostgreSQL: carnivore-db local start"
-            )
+            raise LookupError("DATABASE_URL is not set. For a private PostgreSQL: carnivore-db local start")
         return parse_url(self.database_url.get_secret_value())

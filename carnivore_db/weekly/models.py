@@ -60,9 +60,7 @@ class UserSession(Base):
     )
 
     id: Mapped[BigIdentity] = mapped_column(primary_key=True, comment="Identity of the session.")
-    email: Mapped[str] = mapped_column(
-        String(255), comment="Where the report is sent; stored in lower case."
-    )
+    email: Mapped[str] = mapped_column(String(255), comment="Where the report is sent; stored in lower case.")
     path_choice: Mapped[str] = mapped_column(
         String(50), comment="The chosen diet: carnivore, keto, paleo or custom."
     )
@@ -89,18 +87,13 @@ class GeneratedReport(Base):
         CheckConstraint("access_token ~ '^[0-9a-f]{64}$'", name="access_token_valid"),
         # Every access updates this row, and every update runs every check: these two must not
         # unpack the page or print the answers, so they ask for sizes alone.
+        CheckConstraint("octet_length(report_html) BETWEEN 1 AND 5242880", name="report_html_not_empty"),
         CheckConstraint(
-            "octet_length(report_html) BETWEEN 1 AND 5242880", name="report_html_not_empty"
-        ),
-        CheckConstraint(
-            "jsonb_typeof(questionnaire_data) = 'object'"
-            " AND pg_column_size(questionnaire_data) <= 262144",
+            "jsonb_typeof(questionnaire_data) = 'object' AND pg_column_size(questionnaire_data) <= 262144",
             name="questionnaire_not_empty",
         ),
         CheckConstraint("expires_at > created_at", name="expiry_in_future"),
-        CheckConstraint(
-            "expires_at - created_at <= '3653 days'::interval", name="expiry_within_ten_years"
-        ),
+        CheckConstraint("expires_at - created_at <= '3653 days'::interval", name="expiry_within_ten_years"),
         CheckConstraint("access_count >= 0", name="access_count_not_negative"),
         CheckConstraint("last_accessed_at >= created_at", name="last_access_after_creation"),
         Index("idx_generated_reports_access_token", "access_token", unique=True),
@@ -168,8 +161,8 @@ class ReportAccess(Base):
     accessed_at: Mapped[Now] = mapped_column(
         primary_key=True, comment="When it was opened; partition key, months in UTC."
     )
-    ip_address: Mapped[IPv4Address | IPv6Address | IPv4Interface | IPv6Interface | None] = (
-        mapped_column(INET, comment="The client's address; NULL when it could not be read.")
+    ip_address: Mapped[IPv4Address | IPv6Address | IPv4Interface | IPv6Interface | None] = mapped_column(
+        INET, comment="The client's address; NULL when it could not be read."
     )
     user_agent: Mapped[str | None] = mapped_column(
         Text, comment="The client's own name, at most 1,000 characters; NULL when blank."
@@ -190,9 +183,7 @@ class ReportAccessPending(Base):
         ForeignKey("generated_reports.id", ondelete="CASCADE"),
         comment="The report that the accesses belong to.",
     )
-    access_count: Mapped[int] = mapped_column(
-        BigInteger, comment="How many accesses this delta stands for."
-    )
+    access_count: Mapped[int] = mapped_column(BigInteger, comment="How many accesses this delta stands for.")
     last_accessed_at: Mapped[Moment] = mapped_column(comment="The latest of them.")
 
 
@@ -313,13 +304,9 @@ class AssessmentSession(Base):
         server_default=text("gen_random_uuid()"),
         comment="Identity; the client may choose it, so that a retry is recognised.",
     )
-    email: Mapped[str] = mapped_column(
-        String(255), comment="Contact address; stored in lower case."
-    )
+    email: Mapped[str] = mapped_column(String(255), comment="Contact address; stored in lower case.")
     first_name: Mapped[str] = mapped_column(String(100), comment="How the person is addressed.")
-    form_data: Mapped[JsonObject] = mapped_column(
-        comment="The whole form, a JSON object of at most 256 KiB."
-    )
+    form_data: Mapped[JsonObject] = mapped_column(comment="The whole form, a JSON object of at most 256 KiB.")
     payment_status: Mapped[str] = mapped_column(
         String(50), server_default="pending", comment="pending, completed, failed or refunded."
     )
@@ -348,9 +335,7 @@ class StripeEvent(Base):
         CheckConstraint(_one_of("outcome", OUTCOMES), name="outcome_valid"),
         CheckConstraint("char_length(error) <= 200", name="error_length"),
         CheckConstraint("refunded_amount >= 0", name="refunded_amount_not_negative"),
-        CheckConstraint(
-            "(session_table IS NULL) = (session_key IS NULL)", name="session_table_with_key"
-        ),
+        CheckConstraint("(session_table IS NULL) = (session_key IS NULL)", name="session_table_with_key"),
         Index("idx_stripe_events_session", "session_table", "session_key"),
         Index(
             "idx_stripe_events_payment_intent",
@@ -375,9 +360,7 @@ class StripeEvent(Base):
     processed_at: Mapped[Moment | None] = mapped_column(
         comment="When its effect was applied or it was set aside; NULL while it waits."
     )
-    attempts: Mapped[int] = mapped_column(
-        server_default=text("1"), comment="How often its effect was tried."
-    )
+    attempts: Mapped[int] = mapped_column(server_default=text("1"), comment="How often its effect was tried.")
     outcome: Mapped[str] = mapped_column(
         String(50), comment="applied, unchanged, waiting, ignored or failed."
     )

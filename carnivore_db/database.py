@@ -1,0 +1,94 @@
+"""Database and AsyncDatabase: an engine with a pool, and transactions that know who is asking."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from sqlalchemy import URL, create_engine
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
+
+from carnivore_db import errors
+from carnivore_db.identity import Identity
+from carnivore_db.settings import Settings, parse_url
+
+
+def _engine_options(settings: Settings) -> dict[str, Any]:
+    return {
+        "pool_size": settings.pool_size,
+        "max_overflow": settings.max_overflow,
+        "pool_pre_ping": True,
+        "hide_parameters": True,  # they hold tokens and e-mail addresses
+        # Names are qualified whatever the session's search_path says.
+        "execution_options": {"schema_translate_map": {None: "public"}},
+        "connect_args": {"prepare_threshold": settings.prepare_threshold},
+    }
+
+
+def _url(url: URL | str | None, settings: Settings) -> URL:
+    return settings.url if url is None else parse_url(str_of(url))
+
+
+def str_of(url: URL | str) -> str:
+    """`url` as text, password included."""
+    return url.render_as_string(hide_password=False) if isinstance(url, URL) else url
+
+
+class Database:
+    """The synchronous way in.
+
+    `url` overrides DATABASE_URL; `settings` override the environment's. Connections are opened when they
+    are needed. Errors are those of `carnivore_db.errors`, for raw SQL too.
+    """
+
+    def __init__(self, url: URL | str | None = None, *, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.engine = create_engine(_url(url, self.settings), **_engine_options(self.settings))
+        errors.install(self.engine)
+
+    @contextmanager
+    def transaction(self, as_: Identity) -> Iterator[Session]:
+        """One transaction as `as_`: committed at the end of the block, rolled back by an exception."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            try:
+                with session.begin():
+                    session.execute(_begin(as_, self.settings))
+                    yield session
+            except PoolTimeout:
+                raise errors.Busy("no connection became free in time") from None
+
+    def close(self) -> None:
+        """Close the pool's connections."""
+        self.engine.dispose()
+
+
+class AsyncDatabase:
+    """The asynchronous way in: the same functions, run by SQLAlchemy's `run_sync`.
+
+    `await tx.run_sync(reports.open, token)` runs `reports.open(session, token)`.
+    """
+
+    def __init__(self, url: URL | str | None = None, *, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.engine = create_async_engine(_url(url, self.settings), **_engine_options(self.settings))
+        errors.install(self.engine.sync_engine)
+
+    @asynccontextmanager
+    async def transaction(self, as_: Identity) -> AsyncIterator[AsyncSession]:
+        """One transaction as `as_`: committed at the end of the block, rolled back by an exception."""
+        async with AsyncSession(self.engine, expire_on_commit=False) as session:
+            try:
+                async with session.begin():
+                    await session.execute(_begin(as_, self.settings))
+                    yield session
+            except PoolTimeout:
+                raise errors.Busy("no connection became free in time") from None
+
+    async def close(self) -> None:
+        """Close the pool's connections."""
+        await self.engine.dispose()
+
+
+def _begin(identity: Identity, settings: Settings) -> Any:
+    return identity.statement(**{"carnivore.access_counting": settings.access_counting})

@@ -1,0 +1,234 @@
+"""One exception type for each thing that can go wrong, with its facts as attributes.
+
+Types are told by SQLSTATE and constraint name, never by message text, and no message or chained
+exception quotes a row: rows hold tokens, e-mail addresses and pages.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import psycopg
+from psycopg.errors import Diagnostic
+from sqlalchemy import Engine, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+
+class CarnivoreError(Exception):
+    """Something went wrong in the database."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip())
+
+
+class InvalidInput(CarnivoreError):
+    """A value breaks a rule. `field` names where, `rule` names which; the value is not repeated."""
+
+    def __init__(self, field: str, rule: str, message: str | None = None) -> None:
+        self.field = field
+        self.rule = rule
+        super().__init__(f"{field}: {message or rule}")
+
+
+class NotFound(CarnivoreError):
+    """What the operation is about does not exist."""
+
+
+class SessionNotFound(NotFound):
+    """No session has this id, or it has gone."""
+
+
+class ReportNotFound(NotFound):
+    """No report has this token or id."""
+
+
+class CalculatorNotFound(NotFound):
+    """No calculator session has this token."""
+
+
+class Expired(CarnivoreError):
+    """Access has ended. `expired_at` says when (UTC)."""
+
+    def __init__(self, expired_at: datetime) -> None:
+        self.expired_at = expired_at
+        super().__init__(f"{(self.__doc__ or '').split('.')[0]} at {expired_at.isoformat()}")
+
+
+class ReportExpired(Expired):
+    """The report's access ended. `expired_at` says when (UTC)."""
+
+
+class CalculatorExpired(Expired):
+    """The calculator session ended. `expired_at` says when (UTC)."""
+
+
+class Immutable(CarnivoreError):
+    """A value that never changes was to be changed. `table` and `columns` say which."""
+
+    def __init__(self, table: str, columns: tuple[str, ...]) -> None:
+        self.table = table
+        self.columns = columns
+        super().__init__(f"{table}: {', '.join(columns)} never changes once the row is written")
+
+
+class AppendOnly(CarnivoreError):
+    """A row of an audit trail was to be changed or deleted. `table` says which trail."""
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+        super().__init__(f"{table} is append-only")
+
+
+class PaymentTransition(CarnivoreError):
+    """A payment cannot change in this way. `old` and `new` are the states."""
+
+    def __init__(self, old: str, new: str) -> None:
+        self.old = old
+        self.new = new
+        super().__init__(f"a payment cannot go from {old} to {new}")
+
+
+class AlreadyExists(CarnivoreError):
+    """Another row has this value. `rule` is the unique index."""
+
+    def __init__(self, rule: str) -> None:
+        self.rule = rule
+        super().__init__(f"another row has this value ({rule})")
+
+
+class PermissionRefused(CarnivoreError):
+    """The identity of this transaction may not do this."""
+
+
+class Busy(CarnivoreError):
+    """A lock, a deadlock or a timeout stood in the way; the same call may succeed when repeated."""
+
+
+class Unavailable(CarnivoreError):
+    """The database cannot be reached, or the connection was lost."""
+
+
+class SchemaMismatch(CarnivoreError):
+    """A table or function is missing: run `carnivore-db upgrade`, then `carnivore-db verify`."""
+
+
+class DatabaseError(CarnivoreError):
+    """The database refused a statement. `sqlstate` is its code, when it gave one."""
+
+    def __init__(self, sqlstate: str | None) -> None:
+        self.sqlstate = sqlstate
+        super().__init__(f"the database refused a statement (SQLSTATE {sqlstate or 'unknown'})")
+
+
+def _expired_at(diag: Diagnostic) -> datetime:
+    return datetime.fromisoformat(diag.message_detail or "")
+
+
+def _immutable(diag: Diagnostic) -> CarnivoreError:
+    return Immutable(diag.table_name or "", tuple((diag.column_name or "").split(", ")))
+
+
+def _transition(diag: Diagnostic) -> CarnivoreError:
+    old, _, new = (diag.message_detail or "").partition(" -> ")
+    return PaymentTransition(old, new)
+
+
+# Rules that have a type of their own.
+_RULES: dict[str, Callable[[Diagnostic], CarnivoreError]] = {
+    "report_not_found": lambda diag: ReportNotFound(),
+    "report_expired": lambda diag: ReportExpired(_expired_at(diag)),
+    "calculator_not_found": lambda diag: CalculatorNotFound(),
+    "calculator_expired": lambda diag: CalculatorExpired(_expired_at(diag)),
+    "immutable": _immutable,
+    "append_only": lambda diag: AppendOnly(diag.table_name or ""),
+    "payment_transition": _transition,
+    "generated_reports_session_id_fkey": lambda diag: SessionNotFound(),
+    "report_access_log_report_id_fkey": lambda diag: ReportNotFound(),
+    "report_access_pending_report_id_fkey": lambda diag: ReportNotFound(),
+    "calculator2_sessions_report_token_fkey": lambda diag: ReportNotFound(),
+}
+
+# The field that a check is about, where the check does not begin with the column's name.
+_FIELDS = {
+    "email_valid": "email",
+    "email_format": "email",
+    "payment_id_with_completed": "stripe_payment_id",
+    "payment_id_not_empty": "stripe_payment_id",
+    "questionnaire_not_empty": "questionnaire_data",
+    "form_data_is_object": "form_data",
+    "expiry_in_future": "expires_at",
+    "expiry_within_ten_years": "expires_at",
+    "expiry_after_creation": "expires_at",
+    "calculator2_sessions_pricing_tier_fkey": "pricing_tier",
+    "code_valid": "code",
+    "event_id_valid": "id",
+}
+
+# By SQLSTATE, or by its class (its first two characters).
+_CODES: dict[str, type[CarnivoreError]] = {
+    "08": Unavailable,
+    "40": Busy,
+    "42501": PermissionRefused,
+    "42703": SchemaMismatch,
+    "42883": SchemaMismatch,
+    "42P01": SchemaMismatch,
+    "3F000": SchemaMismatch,
+    "53": Unavailable,
+    "55P03": Busy,
+    "57014": Busy,
+    "57P": Unavailable,
+}
+
+
+def _field_of(rule: str) -> str:
+    if rule in _FIELDS:
+        return _FIELDS[rule]
+    for suffix in ("_valid", "_not_empty", "_not_negative", "_positive", "_length", "_in_range"):
+        if rule.endswith(suffix):
+            return rule.removesuffix(suffix)
+    return rule
+
+
+def translate(error: psycopg.Error) -> CarnivoreError:
+    """The package's exception for one of the driver's."""
+    diag = error.diag
+    code = error.sqlstate or ""
+    rule = diag.constraint_name
+    if rule in _RULES:
+        return _RULES[rule](diag)
+    if code == "23505":
+        return AlreadyExists(rule or "")
+    if code in {"23514", "23503"} and rule:
+        return InvalidInput(_field_of(rule), rule)
+    if code == "23502":
+        return InvalidInput(diag.column_name or "value", "required")
+    # 22: PostgreSQL could not take the value; 54: it is too deep or too large; and DataError alone:
+    # the driver refused it before it was sent (a NUL character, a date out of range).
+    if code[:2] in {"22", "54"} or isinstance(error, psycopg.DataError):
+        return InvalidInput(diag.column_name or "value", f"not representable in PostgreSQL {code}".strip())
+    for known in (code, code[:3], code[:2]):
+        if known in _CODES:
+            return _CODES[known]()
+    if not code and isinstance(error, psycopg.OperationalError):
+        return Unavailable()
+    return DatabaseError(error.sqlstate)
+
+
+def _handle(context: ExceptionContext) -> BaseException | None:
+    error = context.original_exception
+    if isinstance(error, psycopg.Error):
+        translated = translate(error)
+        if not isinstance(translated, Unavailable):
+            # The driver's text quotes the failing row, and it stays chained to ours as its cause.
+            error.args = (f"SQLSTATE {error.sqlstate}, rule {error.diag.constraint_name}",)
+        return translated
+    if isinstance(error, PoolTimeout):
+        return Busy()
+    if isinstance(error, UnicodeEncodeError):
+        return InvalidInput("value", "not representable in UTF-8")
+    return None
+
+
+def install(engine: Engine) -> None:
+    """Make every statement on `engine` raise this module's types."""
+    event.listen(engine, "handle_error", _handle)

@@ -1,0 +1,54 @@
+"""Who is asking: a role and its claims, set for one transaction and for nothing longer."""
+
+import json
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from sqlalchemy import Select, func, select
+
+SETTINGS = ("request.jwt.claims", "carnivore.report_token", "carnivore.calculator_token")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A PostgreSQL role, the claims that `auth.uid()` and `auth.email()` read, and presented tokens."""
+
+    role: str
+    claims: dict[str, str] = field(default_factory=dict, repr=False)
+    report_token: str = field(default="", repr=False)
+    calculator_token: str = field(default="", repr=False)
+
+    def statement(self, **settings: str) -> Select[tuple[str, ...]]:
+        """The one statement that makes a transaction this identity's.
+
+        Everything is set transaction-locally and nothing is left from an earlier transaction, so that a
+        pooling proxy may give each transaction another session.
+        """
+        wanted = {
+            "role": self.role,
+            "request.jwt.claims": json.dumps({**self.claims, "role": self.role}),
+            "carnivore.report_token": self.report_token,
+            "carnivore.calculator_token": self.calculator_token,
+            **settings,
+        }
+        return select(*(func.set_config(name, value, True) for name, value in wanted.items()))
+
+
+def service() -> Identity:
+    """The application's own backend: what its grants allow, in all rows."""
+    return Identity("service_role")
+
+
+def user(user_id: UUID | str, email: str) -> Identity:
+    """A person who logged in; the application has verified `user_id` and `email`."""
+    return Identity("authenticated", {"sub": str(UUID(str(user_id))), "email": email.lower()})
+
+
+def anonymous() -> Identity:
+    """A visitor who presented nothing."""
+    return Identity("anon")
+
+
+def token_holder(*, report_token: str = "", calculator_token: str = "") -> Identity:
+    """A visitor with the secret of a report's link or of a calculator session."""
+    return Identity("anon", report_token=report_token, calculator_token=calculator_token)

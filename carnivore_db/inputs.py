@@ -1,0 +1,191 @@
+"""What goes in: the input types of the repositories, and the one way they are checked.
+
+The database keeps every rule itself. These types say no earlier, name the field, and never repeat
+the value. A rule is named as the database names it.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from ipaddress import ip_address
+from typing import Annotated, ParamSpec, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    validate_call,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from carnivore_db.base import EMAIL_PATTERN, JsonObject
+from carnivore_db.errors import InvalidInput
+
+P = ParamSpec("P")
+R = TypeVar("R")
+M = TypeVar("M", bound=BaseModel)
+
+# Faults of the caller's code, not of a value.
+_MISCALLS = frozenset(
+    {
+        "missing_argument",
+        "missing_keyword_only_argument",
+        "missing_positional_only_argument",
+        "multiple_argument_values",
+        "unexpected_keyword_argument",
+        "unexpected_positional_argument",
+    }
+)
+
+_EMAIL = re.compile(EMAIL_PATTERN.replace("''", "'").replace("$", r"\Z"), re.ASCII)
+# A NUL character in JSON text: \u0000 behind an even number of backslashes.
+_JSON_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def validated(function: Callable[P, R]) -> Callable[P, R]:
+    """Check a function's arguments against their types before it runs.
+
+    Raises InvalidInput for the first value that breaks a rule; TypeError for a wrong call.
+    """
+    checking = validate_call(config=ConfigDict(arbitrary_types_allowed=True, hide_input_in_errors=True))(
+        function
+    )
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return checking(*args, **kwargs)
+        except ValidationError as error:
+            fault = _first(error)
+        # Raised here so that the values, which the first error holds, are not chained to it.
+        if fault["type"] in _MISCALLS:
+            raise TypeError(f"{function.__name__}(): {fault['msg']}: {fault['loc'][0]}")
+        raise _invalid(fault)
+
+    return call
+
+
+def parse(model: type[M], value: object, name: str) -> M:
+    """`value` as a `model`. Raises InvalidInput, whose field begins with `name`."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        fault = _first(error)
+    raise _invalid(fault, name)
+
+
+def _first(error: ValidationError) -> ErrorDetails:
+    return error.errors(include_input=False, include_url=False)[0]
+
+
+def _invalid(fault: ErrorDetails, *outer: str) -> InvalidInput:
+    inner = fault.get("ctx", {}).get("path")
+    where = ".".join(str(part) for part in (*outer, *fault["loc"], inner) if part is not None)
+    return InvalidInput(where, fault["type"], fault["msg"])
+
+
+def _text(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError("no_nul", "must not hold a NUL character")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("utf8", "must be text that UTF-8 can hold") from None
+    return value
+
+
+def _email(value: object) -> str:
+    folded = _text(value).strip().lower() if isinstance(value, str) else ""
+    if len(folded) > 255 or _EMAIL.match(folded) is None:
+        raise PydanticCustomError("email_valid", "must be an address such as name@example.com")
+    return folded
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise PydanticCustomError("not_empty", "must not be blank")
+    return value
+
+
+def check_json(value: object, limit: int) -> JsonObject:
+    """`value` as a JSON object that PostgreSQL can hold, of at most `limit` bytes of text."""
+    if not isinstance(value, Mapping):
+        raise PydanticCustomError("json_object", "must be a JSON object")
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError):
+        raise PydanticCustomError(
+            "json_value", "must hold only what JSON can: no NaN, no dates, no endless nesting"
+        ) from None
+    if _JSON_NUL.search(text):
+        raise PydanticCustomError("no_nul", "must not hold a NUL character")
+    if size > limit:
+        raise PydanticCustomError("json_size", "must take at most {limit} bytes", {"limit": limit})
+    return dict(value)
+
+
+def payload(model: type[BaseModel], limit: int) -> PlainValidator:
+    """A check of JSON objects: the keys that `model` knows by its types, the others kept as they are."""
+
+    def check(value: object) -> JsonObject:
+        if isinstance(value, BaseModel):
+            value = value.model_dump(mode="json", exclude_unset=True)
+        given = check_json(value, limit)
+        try:
+            model.model_validate(given, strict=True)
+        except ValidationError as error:
+            fault = error.errors(include_input=False, include_url=False)[0]
+        else:
+            return given
+        # The failing branch of a union is told by the key alone.
+        raise PydanticCustomError(
+            "payload", "{reason}", {"path": str(fault["loc"][0]), "reason": fault["msg"]}
+        )
+
+    return PlainValidator(check)
+
+
+def _client_ip(value: object) -> str | None:
+    try:
+        return str(ip_address(str(value).strip()))
+    except ValueError:
+        return None
+
+
+def _user_agent(value: object) -> str | None:
+    if not isinstance(value, str):
+        return None
+    cut = value.replace("\0", "").encode("utf-8", "replace").decode()[:1000]
+    return cut if cut.strip() else None
+
+
+def _accessed_at(value: datetime) -> datetime:
+    if not datetime(2000, 1, 1, tzinfo=UTC) <= value < datetime(2100, 1, 1, tzinfo=UTC):
+        raise PydanticCustomError("accessed_at_in_range", "must lie between 2000 and 2100")
+    return value
+
+
+def _for_text(check: Callable[[str], str]) -> BeforeValidator:
+    return BeforeValidator(lambda value: check(value) if isinstance(value, str) else value)
+
+
+Id = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+Email = Annotated[str, BeforeValidator(_email)]
+Text = Annotated[str, Field(strict=True), _for_text(_text)]
+FilledText = Annotated[Text, _for_text(_not_blank)]
+Limit = Annotated[int, Field(strict=True, ge=1, le=1000)]
+BatchSize = Annotated[int, Field(strict=True, ge=1, le=100_000)]
+Validity = Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(days=3653))]
+Grace = Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=36530))]
+AccessedAt = Annotated[AwareDatetime, AfterValidator(_accessed_at)]
+# Client metadata never costs a reader the report: what cannot be kept becomes None.
+ClientIP = Annotated[str | None, BeforeValidator(_client_ip)]
+UserAgent = Annotated[str | None, BeforeValidator(_user_agent)]

@@ -1,0 +1,228 @@
+"""The access log: append, read and count (document 012). All of it is the service's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from typing import Annotated, NamedTuple
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from sqlalchemy import func, select, text, tuple_
+from sqlalchemy.orm import Session
+
+from carnivore_db.errors import ReportNotFound
+from carnivore_db.inputs import AccessedAt, BatchSize, ClientIP, Id, Limit, UserAgent, validated
+from carnivore_db.weekly.models import ReportAccess
+
+_INSERT = text("""
+    INSERT INTO public.report_access_log (report_id, accessed_at, ip_address, user_agent)
+    SELECT access.report_id, coalesce(access.accessed_at, now()), access.ip_address, access.user_agent
+    FROM unnest(
+        CAST(:report_ids AS bigint[]), CAST(:accessed_at AS timestamptz[]),
+        CAST(:ip_addresses AS inet[]), CAST(:user_agents AS text[])
+    ) AS access (report_id, accessed_at, ip_address, user_agent)
+""")
+
+_COUNT = text("""
+    SELECT access_count, last_accessed_at FROM public.report_access_counts
+    WHERE report_id = :report_id
+""")
+
+_PER_DAY = text("""
+    SELECT CAST(access.accessed_at AT TIME ZONE 'UTC' AS date) AS day, count(*) AS accesses
+    FROM public.report_access_log AS access
+    JOIN public.generated_reports AS report ON report.id = access.report_id
+    JOIN public.user_sessions AS session ON session.id = report.session_id
+    WHERE access.accessed_at >= CAST(:month AS timestamp) AT TIME ZONE 'UTC'
+        AND access.accessed_at
+            < (CAST(:month AS timestamp) + interval '1 month') AT TIME ZONE 'UTC'
+        AND (CAST(:report_id AS bigint) IS NULL OR access.report_id = :report_id)
+        AND (:include_test OR NOT session.is_test)
+    GROUP BY day ORDER BY day
+""")
+
+_UNUSUAL = text("""
+    WITH minutes AS (
+        SELECT report_id, date_trunc('minute', accessed_at) AS minute, count(*) AS accesses
+        FROM public.report_access_log WHERE accessed_at >= :since GROUP BY 1, 2
+    ), bursts AS (
+        SELECT report_id, max(accesses) AS burst FROM minutes GROUP BY report_id
+    ), totals AS (
+        SELECT report_id, count(*) AS accesses, count(DISTINCT ip_address) AS addresses
+        FROM public.report_access_log WHERE accessed_at >= :since GROUP BY report_id
+    )
+    SELECT report_id, accesses, addresses, burst FROM totals JOIN bursts USING (report_id)
+    WHERE addresses >= :addresses OR burst >= :burst
+    ORDER BY greatest(addresses / CAST(:addresses AS real), burst / CAST(:burst AS real)) DESC, report_id
+    LIMIT :limit
+""")
+
+
+class Access(BaseModel):
+    """An access to record: now, when `accessed_at` (2000 to 2099) is not given."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    report_id: Id
+    accessed_at: AccessedAt | None = None
+    ip_address: ClientIP = None
+    user_agent: UserAgent = None
+
+
+class Cursor(NamedTuple):
+    """Where a page of history ended."""
+
+    accessed_at: datetime
+    id: int
+
+
+@dataclass(frozen=True)
+class LoggedAccess:
+    """One row of the audit trail."""
+
+    id: int
+    accessed_at: datetime
+    ip_address: IPv4Address | IPv6Address | IPv4Interface | IPv6Interface | None = field(repr=False)
+    user_agent: str | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Accesses newest first; `next` is the cursor of the page behind, or None at the end."""
+
+    accesses: list[LoggedAccess]
+    next: Cursor | None
+
+
+@dataclass(frozen=True)
+class AccessCount:
+    """All accesses of a report, pending ones included."""
+
+    access_count: int
+    last_accessed_at: datetime | None
+
+
+@dataclass(frozen=True)
+class UnusualAccess:
+    """A report opened from many addresses, or many times within a minute (`burst`)."""
+
+    report_id: int
+    accesses: int
+    addresses: int
+    burst: int
+
+
+@validated
+def record(
+    tx: Session,
+    report_id: Id,
+    *,
+    accessed_at: AccessedAt | None = None,
+    ip_address: ClientIP = None,
+    user_agent: UserAgent = None,
+) -> None:
+    """Log one access; now, when `accessed_at` (2000 to 2099) is not given.
+
+    Bad client metadata becomes NULL. Raises ReportNotFound, InvalidInput.
+    """
+    access = Access(
+        report_id=report_id, accessed_at=accessed_at, ip_address=ip_address, user_agent=user_agent
+    )
+    _insert(tx, [access])
+
+
+@validated
+def record_many(tx: Session, accesses: Sequence[Access]) -> int:
+    """Log accesses in one statement and count them in deferred mode, so that batches never meet.
+
+    Returns how many. All or none: raises ReportNotFound when one of the reports does not exist.
+    """
+    setting = "carnivore.access_counting"
+    before = tx.scalar(select(func.current_setting(setting, True))) or ""
+    tx.execute(select(func.set_config(setting, "deferred", True)))
+    _insert(tx, accesses)
+    tx.execute(select(func.set_config(setting, before, True)))
+    return len(accesses)
+
+
+def _insert(tx: Session, accesses: Sequence[Access]) -> None:
+    tx.execute(
+        _INSERT,
+        {
+            "report_ids": [access.report_id for access in accesses],
+            "accessed_at": [access.accessed_at for access in accesses],
+            "ip_addresses": [access.ip_address for access in accesses],
+            "user_agents": [access.user_agent for access in accesses],
+        },
+    )
+
+
+@validated
+def history(tx: Session, report_id: Id, *, limit: Limit = 100, after: Cursor | None = None) -> Page:
+    """The accesses of a report, newest first.
+
+    Pass the last page's `next` as `after`: rows added in between neither repeat nor hide one.
+    """
+    rows = select(
+        ReportAccess.id,
+        ReportAccess.accessed_at,
+        ReportAccess.ip_address,
+        ReportAccess.user_agent,
+    ).where(ReportAccess.report_id == report_id)
+    place = tuple_(ReportAccess.accessed_at, ReportAccess.id)
+    if after is not None:
+        rows = rows.where(place < tuple_(after.accessed_at, after.id))
+    rows = rows.order_by(ReportAccess.accessed_at.desc(), ReportAccess.id.desc()).limit(limit + 1)
+    found = [LoggedAccess(*row) for row in tx.execute(rows)]
+    page = found[:limit]
+    more = len(found) > limit
+    return Page(page, Cursor(page[-1].accessed_at, page[-1].id) if more else None)
+
+
+@validated
+def count(tx: Session, report_id: Id) -> AccessCount:
+    """How often a report was opened, and when last. Raises ReportNotFound."""
+    found = tx.execute(_COUNT, {"report_id": report_id}).one_or_none()
+    if found is None:
+        raise ReportNotFound
+    return AccessCount(*found)
+
+
+@validated
+def counts_per_day(
+    tx: Session, month: date, *, report_id: Id | None = None, include_test: bool = False
+) -> dict[date, int]:
+    """Accesses on each day (UTC) of the month of `month`, days without any left out.
+
+    Of one report, or of all; sessions marked as test data are left out unless asked for.
+    """
+    first = month.replace(day=1)
+    wanted = {"month": first, "report_id": report_id, "include_test": include_test}
+    return {row.day: row.accesses for row in tx.execute(_PER_DAY, wanted)}
+
+
+@validated
+def unusual(
+    tx: Session,
+    *,
+    since: AwareDatetime,
+    addresses: Annotated[int, Field(ge=2)] = 5,
+    burst: Annotated[int, Field(ge=2)] = 20,
+    limit: Limit = 100,
+) -> list[UnusualAccess]:
+    """Reports opened since `since` from `addresses` addresses or more, or `burst` times in a minute.
+
+    The most unusual first.
+    """
+    wanted = {"since": since, "addresses": addresses, "burst": burst, "limit": limit}
+    return [UnusualAccess(*row) for row in tx.execute(_UNUSUAL, wanted)]
+
+
+@validated
+def fold(tx: Session, *, batch: BatchSize = 1000) -> int:
+    """Add the pending deltas of up to `batch` reports to their counters.
+
+    Returns how many deltas it took; 0 means that none is left, or others are folding the rest. Any
+    number of folders may run at once.
+    """
+    return tx.scalar(select(func.public.fold_report_access(batch))) or 0

@@ -1,0 +1,362 @@
+"""Stripe's webhook: an event and its effect, in one transaction and once.
+
+The documents' webhook, made safe to repeat. `verify` needs the extra `carnivore-db[stripe]`; the rest is
+the service's. A checkout says whom it pays for by `checkout_metadata` (put it on the checkout session and
+on its payment intent); without it, by `client_reference_id` or by an attached checkout (document 020).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import func, select, true
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from carnivore_db.errors import Busy, CarnivoreError, InvalidInput, Unavailable
+from carnivore_db.inputs import check_json, parse, validated
+from carnivore_db.weekly import payment_targets as targets
+from carnivore_db.weekly.models import (
+    AssessmentSession,
+    Calculator2Session,
+    GeneratedReport,
+    StripeEvent,
+    UserSession,
+)
+from carnivore_db.weekly.payment_targets import Target, checkout_metadata
+
+Outcome = Literal["applied", "unchanged", "waiting", "ignored", "failed"]
+
+_MAX_PAYLOAD = 1024 * 1024
+
+# Stripe's amounts are in the smallest unit; these currencies have none or three decimals, not two.
+_NO_DECIMALS = frozenset(
+    ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga")
+    + ("pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf")
+)
+_THREE_DECIMALS = frozenset(("bhd", "jod", "kwd", "omr", "tnd"))
+
+
+class SignatureInvalid(CarnivoreError):
+    """The payload was not signed by Stripe with this endpoint's secret, or too long ago."""
+
+
+_STRIPE = ConfigDict(extra="allow", hide_input_in_errors=True)
+
+StripeId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=255)]
+
+
+class _Reference(BaseModel):
+    """What Stripe sends as an id, or whole when the endpoint asks for it expanded."""
+
+    model_config = _STRIPE
+    id: StripeId
+
+
+class _Object(BaseModel):
+    """The part of a checkout session or a charge that is looked at."""
+
+    model_config = _STRIPE
+    id: StripeId
+    payment_intent: StripeId | _Reference | None = None
+    payment_status: str | None = None
+    currency: str = "usd"
+    amount_total: Annotated[int, Field(ge=0, lt=10**9)] | None = None
+    amount_refunded: Annotated[int, Field(ge=0, lt=10**9)] | None = None
+    refunded: bool = False
+    metadata: dict[str, str] | None = None
+
+
+class _Data(BaseModel):
+    model_config = _STRIPE
+    object: dict[str, Any]
+
+
+class _Event(BaseModel):
+    """The part of a Stripe event that is looked at; the ledger keeps all of it."""
+
+    model_config = _STRIPE
+    id: StripeId
+    type: Annotated[str, Field(max_length=100)]
+    livemode: bool
+    data: _Data
+
+
+@dataclass(frozen=True)
+class _Effect:
+    """What an event asks for. `state` is None when it asks for no change of state."""
+
+    known: bool
+    state: Literal["completed", "failed", "refunded"] | None = None
+    refund: bool = False
+    checkout: str = ""
+    payment_intent: str | None = None
+    amount: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What became of an event: applied, unchanged (the state was right already), waiting (for the payment
+    it is about), ignored (not ours) or failed (`error` names the broken rule). `repeated`: seen before."""
+
+    event_id: str
+    outcome: Outcome
+    target: Target | None = None
+    error: str | None = None
+    repeated: bool = False
+
+
+def verify(payload: bytes, signature: str, secret: str, *, tolerance: int = 300) -> dict[str, Any]:
+    """The event in a webhook's body, after Stripe's own library has checked its signature.
+
+    `signature` is the header Stripe-Signature, `tolerance` its greatest age in seconds. Raises
+    SignatureInvalid, and ImportError without the extra `stripe`.
+    """
+    import stripe  # noqa: PLC0415 - an optional extra
+
+    try:
+        body = payload.decode()
+        stripe.WebhookSignature.verify_header(body, signature, secret, tolerance)
+    except (UnicodeDecodeError, stripe.SignatureVerificationError):
+        body = None
+    if body is None:
+        raise SignatureInvalid
+    event: dict[str, Any] = json.loads(body)
+    return event
+
+
+@validated
+def apply_event(tx: Session, event: Mapping[str, Any], *, revoke_on_refund: bool = True) -> Applied:
+    """Record a verified event and apply its effect, both or neither, as the service.
+
+    The same event again changes nothing, unless it failed: then it is tried again. Events may come in any
+    order. A full refund ends access to the reports that the payment bought, unless `revoke_on_refund` is
+    false; a partial one is recorded in the ledger. An event whose effect breaks a rule is recorded as failed
+    and not raised. Raises InvalidInput (not a Stripe event), Busy and Unavailable (let Stripe retry).
+    """
+    try:
+        payload = check_json(event, _MAX_PAYLOAD)
+    except ValueError as error:
+        raise InvalidInput("event", "payload_valid", str(error)) from None
+    parsed = parse(_Event, payload, "event")
+    effect = _effect_of(parsed)
+    if effect.payment_intent is not None:
+        # A payment and its refund, arriving together, would each miss the other's row.
+        tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(effect.payment_intent, 0))))
+    ledger = insert(StripeEvent).values(
+        id=parsed.id,
+        type=parsed.type,
+        livemode=parsed.livemode,
+        payment_intent=effect.payment_intent,
+        payload=payload,
+        outcome="waiting",
+    )
+    new = tx.scalar(ledger.on_conflict_do_nothing().returning(StripeEvent.id)) is not None
+    row = tx.scalars(
+        select(StripeEvent).where(StripeEvent.id == parsed.id).with_for_update(),
+        execution_options={"populate_existing": True},
+    ).one()
+    if not new and row.outcome == "failed":
+        row.attempts += 1
+    if new or row.outcome == "failed":
+        _settle(tx, row, effect, revoke=revoke_on_refund)
+    return _applied(row, repeated=not new)
+
+
+def _effect_of(event: _Event) -> _Effect:
+    checkout_states: dict[str, Literal["completed", "failed"]] = {
+        "checkout.session.completed": "completed",
+        "checkout.session.async_payment_succeeded": "completed",
+        "checkout.session.async_payment_failed": "failed",
+        "checkout.session.expired": "failed",
+    }
+    if event.type not in checkout_states and event.type != "charge.refunded":
+        return _Effect(known=False)
+    it = parse(_Object, event.data.object, "event.data.object")
+    payment = it.payment_intent.id if isinstance(it.payment_intent, _Reference) else it.payment_intent
+    if event.type == "charge.refunded":
+        return _Effect(
+            known=True,
+            state="refunded" if it.refunded else None,
+            refund=True,
+            payment_intent=payment,
+            amount=_amount(it.amount_refunded, it.currency),
+        )
+    state: Literal["completed", "failed"] | None = checkout_states[event.type]
+    if event.type == "checkout.session.completed" and it.payment_status == "unpaid":
+        state = None  # a delayed payment method: async_payment_succeeded or _failed follows
+    return _Effect(
+        known=True,
+        state=state,
+        checkout=it.id,
+        payment_intent=payment,
+        amount=_amount(it.amount_total, it.currency),
+    )
+
+
+def _amount(smallest: int | None, currency: str) -> Decimal | None:
+    if smallest is None:
+        return None
+    code = currency.lower()
+    decimals = 0 if code in _NO_DECIMALS else 3 if code in _THREE_DECIMALS else 2
+    return Decimal(smallest).scaleb(-decimals)
+
+
+def _settle(tx: Session, row: StripeEvent, effect: _Effect, *, revoke: bool) -> None:
+    """Apply an event's effect and note in the ledger what became of it."""
+    row.error = None
+    target: Target | None = None
+    try:
+        with tx.begin_nested():
+            if effect.known:
+                target = targets.find(tx, row.payload["data"]["object"], effect.payment_intent)
+            outcome = _outcome(tx, row, effect, target, revoke=revoke)
+    except (Busy, Unavailable):
+        raise
+    except CarnivoreError as error:
+        outcome = "failed"
+        row.error = getattr(error, "rule", type(error).__name__)
+    row.outcome = outcome
+    row.processed_at = None if outcome == "waiting" else func.now()
+    if target is not None:
+        row.session_table, row.session_key = target.table, target.key
+    if effect.refund:
+        row.refunded_amount = effect.amount
+    tx.flush()
+    if outcome == "applied" and effect.state == "completed" and effect.payment_intent is not None:
+        _settle_waiting(tx, effect.payment_intent, revoke=revoke)
+
+
+def _settle_waiting(tx: Session, payment_intent: str, *, revoke: bool) -> None:
+    """Apply the refunds that came before the payment they are about."""
+    waiting = (
+        select(StripeEvent)
+        .where(StripeEvent.payment_intent == payment_intent, StripeEvent.outcome == "waiting")
+        .order_by(StripeEvent.received_at, StripeEvent.id)
+        .with_for_update()
+    )
+    for row in tx.scalars(waiting).all():
+        row.attempts += 1
+        _settle(tx, row, _effect_of(parse(_Event, row.payload, "event")), revoke=revoke)
+
+
+def _outcome(
+    tx: Session, event: StripeEvent, effect: _Effect, target: Target | None, *, revoke: bool
+) -> Outcome:
+    if target is None:
+        # A refund may have overtaken its payment; anything else without a session is not ours.
+        return "waiting" if effect.refund else "ignored"
+    session = targets.lock(tx, target)
+    if not event.livemode and isinstance(session, UserSession | AssessmentSession):
+        session.is_test = True
+    if effect.refund:
+        return _refund(tx, session, target, effect, revoke=revoke)
+    if effect.state == "completed":
+        return _complete(tx, session, target, effect)
+    if effect.state == "failed" and session.payment_status == "pending":
+        attached = getattr(session, "stripe_session_id", None)
+        if attached in {None, effect.checkout}:
+            session.payment_status = "failed"
+            return "applied"
+    # Not paid yet, failed already, or the end of an attempt that another one has overtaken.
+    return "unchanged"
+
+
+def _complete(tx: Session, session: targets.AnySession, target: Target, effect: _Effect) -> Outcome:
+    if session.payment_status in {"completed", "refunded"}:
+        paid_by = targets.payment_of(tx, target, session)
+        if paid_by not in {None, effect.payment_intent, effect.checkout}:
+            raise targets.PaidTwice
+        return "unchanged"
+    targets.mark_paid(
+        session, payment_intent=effect.payment_intent, checkout=effect.checkout, amount=effect.amount
+    )
+    return "applied"
+
+
+def _refund(
+    tx: Session, session: targets.AnySession, target: Target, effect: _Effect, *, revoke: bool
+) -> Outcome:
+    if session.payment_status in {"pending", "failed"}:
+        return "waiting"
+    if targets.payment_of(tx, target, session) not in {None, effect.payment_intent}:
+        return "unchanged"  # the second of two payments was given back; the first still stands
+    if session.payment_status == "refunded":
+        return "unchanged"
+    if effect.state == "refunded":
+        session.payment_status = "refunded"
+        tx.flush()
+        if revoke:
+            targets.end_reports(tx, session)
+    return "applied"
+
+
+def _applied(row: StripeEvent, *, repeated: bool) -> Applied:
+    return Applied(row.id, cast("Outcome", row.outcome), targets.target_of(row), row.error, repeated)
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """Where money and reports do not match; test data left out."""
+
+    paid_without_report: list[Target]
+    report_without_payment: list[int]
+    waiting_or_failed_events: list[str]
+
+
+@validated
+def reconcile(tx: Session, *, include_test: bool = False) -> Reconciliation:
+    """Paid sessions without a report, reports without a payment, and events that still need a hand.
+
+    As the service. Assessments have no report of their own in the documents and are left out.
+    """
+    shown = true() if include_test else UserSession.is_test.is_(False)
+    unserved = select(UserSession.id).where(
+        UserSession.payment_status == "completed",
+        ~select(GeneratedReport.id).where(GeneratedReport.session_id == UserSession.id).exists(),
+        shown,
+    )
+    unlinked = select(Calculator2Session.id).where(
+        Calculator2Session.payment_status == "completed", Calculator2Session.report_token.is_(None)
+    )
+    paid_otherwise = select(Calculator2Session.id).where(
+        Calculator2Session.report_token == GeneratedReport.access_token,
+        Calculator2Session.payment_status == "completed",
+    )
+    unpaid = (
+        select(GeneratedReport.id)
+        .join(UserSession, UserSession.id == GeneratedReport.session_id)
+        .where(
+            UserSession.payment_status != "completed",
+            GeneratedReport.expires_at > func.now(),
+            ~paid_otherwise.exists(),
+            shown,
+        )
+    )
+    events = select(StripeEvent.id).where(StripeEvent.outcome.in_(("waiting", "failed")))
+    return Reconciliation(
+        [
+            *(Target("user_sessions", str(key)) for key in tx.scalars(unserved.order_by(UserSession.id))),
+            *(
+                Target("calculator2_sessions", str(key))
+                for key in tx.scalars(unlinked.order_by(Calculator2Session.id))
+            ),
+        ],
+        list(tx.scalars(unpaid.order_by(GeneratedReport.id))),
+        list(tx.scalars(events.order_by(StripeEvent.received_at))),
+    )
+
+
+__all__ = [
+    "Applied",
+    "Reconciliation",
+    "SignatureInvalid",
+    "Target",
+    "apply_event",
+    "checkout_metadata",
+    "reconcile",
+    "verify",
+]
