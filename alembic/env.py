@@ -90,6 +90,6 @@ if context.is_offline_mode():
 elif (given := config.attributes.get("connection")) is not None:
     run_online(given)
 else:
-    engine = create_engine(settings.url, poolclass=pool.NullPool)
+    engine = create_engine(config.attributes.get("url") or settings.url, poolclass=pool.NullPool)
     with engine.connect() as opened:
         run_online(opened)

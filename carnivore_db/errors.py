@@ -189,7 +189,7 @@ def _field_of(rule: str) -> str:
     return rule
 
 
-def translate(error: psycopg.Error) -> CarnivoreError:
+def translate(error: psycopg.Error) -> CarnivoreError:  # noqa: PLR0911 - a table, read from above
     """The package's exception for one of the driver's."""
     diag = error.diag
     code = error.sqlstate or ""

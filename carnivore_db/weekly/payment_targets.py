@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import or_, select
@@ -110,13 +110,13 @@ def _of_payment(tx: Session, payment_intent: str) -> Target | None:
 def lock(tx: Session, target: Target) -> AnySession:
     """The target's row, locked. Raises SessionNotFound."""
     model = _MODELS[target.table]
-    row: AnySession | None = tx.scalars(
+    row = tx.scalars(
         select(model).where(model.id == _parse_key(target.table, target.key)).with_for_update(),
         execution_options={"populate_existing": True},
     ).one_or_none()
     if row is None:
         raise SessionNotFound
-    return row
+    return cast("AnySession", row)
 
 
 def payment_of(tx: Session, target: Target, row: AnySession) -> str | None:

@@ -1,0 +1,1 @@
+"""Compare a live database with the committed snapshot of its catalog (`carnivore-db verify`)."""

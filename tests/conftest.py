@@ -1,0 +1,69 @@
+"""Servers, databases and identities that every test can ask for."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from carnivore_db import Database
+from carnivore_db.local import LocalPostgres, server
+from tests.support.databases import APPLICATION, Shape, TestDatabase
+
+
+@pytest.fixture(scope="session")
+def plain_shape() -> Iterator[Shape]:
+    """Plain PostgreSQL: DATABASE_URL's server when set, else a private one."""
+    with server() as running:
+        yield Shape("plain", running, migrator=running.user, login=APPLICATION)
+
+
+@pytest.fixture(scope="session")
+def supabase_shape() -> Iterator[Shape]:
+    """Supabase's shape, always on a private server: its superuser has another name."""
+    with LocalPostgres(user="supabase_admin") as running:
+        yield Shape("supabase", running, migrator="postgres", login="authenticator")
+
+
+@pytest.fixture(scope="session")
+def plain_template(plain_shape: Shape, worker_id: str) -> str:
+    return _template(plain_shape, worker_id)
+
+
+@pytest.fixture(scope="session")
+def supabase_template(supabase_shape: Shape, worker_id: str) -> str:
+    return _template(supabase_shape, worker_id)
+
+
+def _template(shape: Shape, worker_id: str) -> str:
+    name = f"carnivore_template_{worker_id}"
+    shape.create(name)
+    shape.migrate(name)
+    return name
+
+
+@pytest.fixture(params=["plain", "supabase"])
+def shape(request: pytest.FixtureRequest) -> Shape:
+    """Each of the two shapes in turn."""
+    found: Shape = request.getfixturevalue(f"{request.param}_shape")
+    return found
+
+
+@pytest.fixture
+def database(shape: Shape, request: pytest.FixtureRequest) -> Iterator[TestDatabase]:
+    """A migrated database of its own, in each of the two shapes."""
+    with shape.clone(request.getfixturevalue(f"{shape.name}_template")) as made:
+        yield made
+
+
+@pytest.fixture
+def plain_database(plain_shape: Shape, plain_template: str) -> Iterator[TestDatabase]:
+    """A migrated database of its own on plain PostgreSQL, for what no shape can change."""
+    with plain_shape.clone(plain_template) as made:
+        yield made
+
+
+@pytest.fixture
+def db(plain_database: TestDatabase) -> Iterator[Database]:
+    """The package's way into `plain_database`."""
+    made = Database(plain_database.app_url)
+    yield made
+    made.close()

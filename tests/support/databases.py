@@ -1,0 +1,88 @@
+"""Databases for tests: two shapes, one migrated template each, a clone for every test."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import psycopg
+from psycopg import sql
+from pytest_postgresql.janitor import DatabaseJanitor
+from sqlalchemy import URL
+
+from carnivore_db import migrations
+from carnivore_db.local import Server
+from tests.support import supabase
+
+APPLICATION = "carnivore_app"
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A server, the role that migrates there and the login of the application."""
+
+    name: str
+    server: Server  # its user is the superuser
+    migrator: str
+    login: str
+
+    def url(self, dbname: str, user: str) -> URL:
+        return replace(self.server, user=user).url(dbname)
+
+    def create(self, dbname: str) -> None:
+        """An empty database, as this shape has it before our first revision."""
+        if self.name == "supabase":
+            supabase.create(self.server, dbname)
+        else:
+            with psycopg.connect(self.server.dsn("template1"), autocommit=True) as connection:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(dbname)))
+
+    def migrate(self, dbname: str) -> None:
+        migrations.upgrade(self.url(dbname, self.migrator))
+        if self.name == "plain":
+            with psycopg.connect(self.server.dsn(dbname), autocommit=True) as connection:
+                connection.execute(
+                    "DO $$ BEGIN IF to_regrole('carnivore_app') IS NULL THEN"
+                    " CREATE ROLE carnivore_app LOGIN NOINHERIT;"
+                    " GRANT anon, authenticated, service_role TO carnivore_app; END IF; END $$"
+                )
+
+    @contextmanager
+    def clone(self, template: str | None) -> Iterator["TestDatabase"]:
+        """A database of its own, made from `template`, dropped afterwards."""
+        janitor = DatabaseJanitor(
+            user=self.server.user,
+            host=self.server.host,
+            port=self.server.port,
+            password=self.server.password,
+            dbname=f"carnivore_test_{next(_numbers)}_{id(self)}",
+            template_dbname=template,
+            maintenance_dbname="template1",
+        )
+        with janitor:
+            yield TestDatabase(self, janitor.dbname)
+
+
+@dataclass(frozen=True)
+class TestDatabase:
+    """One test's database and the ways into it."""
+
+    __test__ = False
+
+    shape: Shape
+    name: str
+
+    @property
+    def app_url(self) -> URL:
+        """As the application logs in: a member of the three roles that inherits nothing."""
+        return self.shape.url(self.name, self.shape.login)
+
+    @property
+    def migrator_url(self) -> URL:
+        return self.shape.url(self.name, self.shape.migrator)
+
+    def connect(self, user: str | None = None, *, autocommit: bool = False) -> psycopg.Connection:
+        """A plain psycopg connection, the superuser's unless `user` says otherwise."""
+        server = self.shape.server if user is None else replace(self.shape.server, user=user)
+        return psycopg.connect(server.dsn(self.name), autocommit=autocommit)
