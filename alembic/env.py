@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from alembic import context
 from sqlalchemy import Connection, create_engine, pool, text
 
-from alembic import context
 from carnivore_db.base import Base
 from carnivore_db.settings import Settings
 from carnivore_db.weekly import models as weekly  # noqa: F401 - fills the metadata
@@ -53,6 +53,9 @@ def run_offline() -> None:
         **options(),
     )
     with context.begin_transaction():
+        context.execute(f"SET lock_timeout = '{settings.migration_lock_timeout}s'")
+        context.execute(f"SET statement_timeout = '{settings.migration_statement_timeout}s'")
+        context.execute("SET search_path = public")
         context.execute(f"CREATE SCHEMA IF NOT EXISTS {VERSION_SCHEMA}")
         context.run_migrations()
 

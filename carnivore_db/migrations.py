@@ -5,12 +5,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, create_engine, pool
-
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import URL, create_engine, pool
 
 VERSION_SCHEMA = "carnivore"
 

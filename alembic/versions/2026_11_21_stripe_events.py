@@ -21,7 +21,8 @@ CREATE TABLE public.stripe_events (
     payload jsonb NOT NULL,
     received_at timestamptz DEFAULT now() NOT NULL,
     processed_at timestamptz,
-    attempts integer DEFAULT 1 NOT NULL,
+    -- squawk-ignore prefer-bigint-over-int
+    attempts integer DEFAULT 1 NOT NULL, -- a handful in days
     outcome varchar(50) NOT NULL,
     error text,
     session_table varchar(63),

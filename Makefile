@@ -1,0 +1,83 @@
+# Everything is made in .venv; `make demo` and `make test` need nothing set up before them.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+READY := $(VENV)/.ready
+PSQL_URL = $${DATABASE_URL:-$$($(BIN)/carnivore-db local start --print-url)}
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Debian keeps the venv module in a package of its own; its first message says so, the second try heals it.
+$(READY): pyproject.toml
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+			&& apt-get -qq update && apt-get -qq install -y python3-venv >/dev/null; \
+		$(PYTHON) -m venv --clear $(VENV); }
+	@echo "Installing the package and its tools into $(VENV)"
+	@$(BIN)/pip install -q --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[stripe]' --group test --group lint
+	@touch $@
+
+.PHONY: setup
+setup: $(READY) ## Install the virtual environment and, as root on Debian, PostgreSQL
+	@$(BIN)/carnivore-db local check --quiet || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing PostgreSQL" \
+			&& apt-get -qq update \
+			&& DEBIAN_FRONTEND=noninteractive apt-get -qq install -y postgresql >/dev/null; \
+		$(BIN)/carnivore-db local check; }
+
+.PHONY: demo
+demo: setup ## Show a report sold, opened and refused (KEEP=1 keeps the server)
+	@$(BIN)/carnivore-db demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: setup ## Run the tests
+	$(BIN)/pytest
+
+.PHONY: test-slow
+test-slow: setup ## Run the tests that take long
+	$(BIN)/pytest -m slow
+
+.PHONY: lint
+lint: $(READY) ## Check style, types, layers and the revisions' SQL
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tools/lint_sql.py
+
+.PHONY: format
+format: $(READY) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: migrate
+migrate: setup ## Upgrade DATABASE_URL, or the private server's database
+	@DATABASE_URL="$(PSQL_URL)" $(BIN)/carnivore-db upgrade
+
+.PHONY: rollback
+rollback: setup ## Take the last revision back (REVISION=base: all of them)
+	@DATABASE_URL="$(PSQL_URL)" $(BIN)/carnivore-db downgrade --yes -- $(or $(REVISION),-1)
+
+.PHONY: verify
+verify: setup ## Compare the database with what the package makes
+	@DATABASE_URL="$(PSQL_URL)" $(BIN)/carnivore-db verify
+
+.PHONY: psql
+psql: setup ## Open psql on the database
+	@DATABASE_URL="$(PSQL_URL)" $(BIN)/carnivore-db psql
+
+.PHONY: snapshot
+snapshot: setup ## Write the catalog snapshot and docs/schema.md anew
+	@$(BIN)/carnivore-db snapshot
+
+.PHONY: clean
+clean: ## Stop the private server, delete its data and everything made here
+	@if [ -x $(BIN)/carnivore-db ]; then $(BIN)/carnivore-db local stop --remove; fi
+	@rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

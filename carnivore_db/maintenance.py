@@ -1,0 +1,43 @@
+"""The scheduled jobs: short transactions, safe at any time and in any number at once."""
+
+from datetime import date
+
+from sqlalchemy import Engine, text
+
+_FOLD = text("SELECT public.fold_report_access(:batch)")
+_MONTHS = text("""
+    SELECT CAST(date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead) AS date)
+    FROM generate_series(0, CAST(:ahead AS integer)) AS ahead ORDER BY 1
+""")
+_CREATE = text("SELECT carnivore.create_access_log_partition(CAST(:month AS date))")
+
+
+def create_partitions(engine: Engine, *, months_ahead: int = 3) -> list[date]:
+    """Make the missing partitions from this month (UTC) to `months_ahead` later, as the migrating role.
+
+    Returns the months made. Raises Busy when a lock is not to be had within two seconds, and InvalidInput
+    when rows of a missing month lie in the DEFAULT partition already.
+    """
+    with engine.connect() as connection:
+        months = connection.scalars(_MONTHS, {"ahead": months_ahead}).all()
+    made = []
+    for month in months:
+        with engine.begin() as connection:
+            connection.execute(text("SET LOCAL lock_timeout = '2s'"))
+            if connection.scalar(_CREATE, {"month": month}):
+                made.append(month)
+    return made
+
+
+def fold_access_counts(engine: Engine, *, batch: int = 1000) -> int:
+    """Add all pending accesses to their reports' counters, `batch` reports a transaction.
+
+    Returns how many deltas were folded. Any number may run at once: each takes what the others left.
+    """
+    total = 0
+    while True:
+        with engine.begin() as connection:
+            folded = connection.scalar(_FOLD, {"batch": batch}) or 0
+        if folded == 0:
+            return total
+        total += folded
