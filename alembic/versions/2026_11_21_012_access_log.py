@@ -72,42 +72,43 @@ BEGIN
         FROM new_accesses AS access GROUP BY access.report_id;
         RETURN NULL;
     END IF;
-    -- Two batches that share reports meet them in the same order, so neither waits for the other
-    -- in a circle; an UPDATE alone would lock in the order of its plan.
-    WITH delta AS MATERIALIZED (
-        SELECT access.report_id, count(*) AS accesses, max(access.accessed_at) AS latest
-        FROM new_accesses AS access GROUP BY access.report_id
-    ), locked AS MATERIALIZED (
-        SELECT report.id FROM public.generated_reports AS report
-        WHERE report.id IN (SELECT delta.report_id FROM delta)
-        ORDER BY report.id FOR NO KEY UPDATE
-    )
+    -- Two batches that share reports meet them in the same order, so neither waits for the other in a
+    -- circle. The update is a statement of its own: its snapshot then shows the rows as they were locked,
+    -- where an older one would queue at the rows' old versions, behind whoever waits for this transaction.
+    PERFORM FROM public.generated_reports AS report
+    WHERE report.id IN (SELECT access.report_id FROM new_accesses AS access)
+    ORDER BY report.id FOR NO KEY UPDATE;
     UPDATE public.generated_reports AS report
     SET access_count = report.access_count + delta.accesses,
         last_accessed_at = greatest(report.last_accessed_at, delta.latest, report.created_at)
-    FROM delta JOIN locked ON locked.id = delta.report_id
-    WHERE report.id = locked.id;
+    FROM (
+        SELECT access.report_id, count(*) AS accesses, max(access.accessed_at) AS latest
+        FROM new_accesses AS access GROUP BY access.report_id
+    ) AS delta
+    WHERE report.id = delta.report_id;
     RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION public.increment_report_access() IS 'Counts the accesses that a statement logged: at once, or as deltas in deferred mode.';
 
--- Folders lock the reports first and skip what is locked, so they wait for nobody: not for each other,
--- not for a report being deleted (whose cascade would wait for the deltas taken here).
+-- Folders lock the reports first, in id order, and skip what is locked: they go around each other, and
+-- around a report being deleted (whose cascade would wait for the deltas taken here).
 CREATE FUNCTION public.fold_report_access(batch integer DEFAULT 1000) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
 DECLARE
+    due bigint[];
     folded bigint;
 BEGIN
-    WITH due AS MATERIALIZED (
+    SELECT array_agg(locked.id) INTO due FROM (
         SELECT report.id FROM public.generated_reports AS report
         WHERE report.id IN (
             SELECT pending.report_id FROM public.report_access_pending AS pending
             GROUP BY pending.report_id ORDER BY min(pending.id) LIMIT batch)
-        FOR NO KEY UPDATE SKIP LOCKED
-    ), taken AS (
-        DELETE FROM public.report_access_pending AS pending USING due
-        WHERE pending.report_id = due.id
+        ORDER BY report.id FOR NO KEY UPDATE SKIP LOCKED
+    ) AS locked;
+    WITH taken AS (
+        DELETE FROM public.report_access_pending AS pending
+        WHERE pending.report_id = ANY (due)
         RETURNING pending.report_id, pending.access_count, pending.last_accessed_at
     ), delta AS (
         SELECT taken.report_id, sum(taken.access_count)::bigint AS accesses,
