@@ -29,7 +29,7 @@ def take(connection: Connection, schemas: Collection[str] = OUR_SCHEMAS) -> Snap
     among the tables: `partitions` has the pattern common to a table's partitions, and
     `partition_instances` each one's bounds and its definition in the pattern's terms. Left out is
     what differs between installations without meaning anything: the migrating role's name and
-    grants, and who owns the schema `public`.
+    grants, and who owns the schema `public` or may look in.
     The connection's transaction and settings are left as they were.
 
     Raises RuntimeError on a connection in autocommit mode.
@@ -43,9 +43,12 @@ def take(connection: Connection, schemas: Collection[str] = OUR_SCHEMAS) -> Snap
         for entry in (*reader.schemas(), *reader.entries()):
             (parts if entry.relation in partitions else whole).append(entry)
         snapshot = _assemble(reader, whole, _KINDS)
-        # The platform made `public`, and says whose it is; what may be done there is ours.
-        for field in ("owner", "comment"):
-            snapshot["schemas"].get("public", {}).pop(field, None)
+        # The platform made `public`, and says whose it is and who may look in; who may make objects
+        # there is ours to watch.
+        if (public := snapshot["schemas"].get("public")) is not None:
+            acl = public["acl"].items()
+            makers = {role: [p for p in held if p.startswith("CREATE")] for role, held in acl}
+            snapshot["schemas"]["public"] = {"acl": {role: held for role, held in makers.items() if held}}
         live = instances.describe(reader.relations, parts)
         snapshot[PARTITIONS] = _patterns(snapshot["tables"], live)
         snapshot[INSTANCES] = _ordered(live)

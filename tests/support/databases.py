@@ -38,6 +38,10 @@ class Shape:
             with psycopg.connect(self.server.dsn("template1"), autocommit=True) as connection:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(dbname)))
 
+    def drop(self, dbname: str) -> None:
+        with psycopg.connect(self.server.dsn("template1"), autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(dbname)))
+
     def migrate(self, dbname: str) -> None:
         migrations.upgrade(self.url(dbname, self.migrator))
         if self.name == "plain":

@@ -176,7 +176,7 @@ EDITS: dict[tuple[str, str], dict[str, str | None]] = {
     ("grants", LOG): {f"GRANT SELECT ON {LOG} TO cat_anon": "cat_anon"},
     ("grants", f"{LOG}.id"): {f"GRANT SELECT (id) ON {LOG} TO cat_anon": None},
     ("grants", f"{USERS}.email"): {f"REVOKE UPDATE (email) ON {USERS} FROM cat_anon": None},
-    ("schemas", "public"): {"REVOKE USAGE ON SCHEMA public FROM cat_anon": "acl"},
+    ("schemas", "public"): {"GRANT CREATE ON SCHEMA public TO cat_anon": "acl"},
     ("sequences", "public.user_sessions_id_seq"): {
         "GRANT USAGE ON SEQUENCE public.user_sessions_id_seq TO cat_anon": "acl",
     },
