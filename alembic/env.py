@@ -1,5 +1,6 @@
 """Runs the revisions: one run at a time, with timeouts, over the package's own schemas."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,6 +61,20 @@ def run_offline() -> None:
         context.run_migrations()
 
 
+def wait_for_turn(connection: Connection) -> None:
+    """Take the lock that lets one deployment run at a time; the second then finds nothing left to do.
+
+    It asks again and again instead of waiting inside a statement: that statement's snapshot would hold up
+    an index that the first deployment builds CONCURRENTLY, and the first would never finish.
+    """
+    deadline = time.monotonic() + settings.migration_statement_timeout
+    while not connection.scalar(text(f"SELECT pg_try_advisory_lock({ADVISORY_LOCK})")):
+        connection.rollback()
+        if time.monotonic() > deadline:
+            raise TimeoutError("another deployment is still migrating this database")
+        time.sleep(0.2)
+
+
 def run_online(connection: Connection) -> None:
     """Run the revisions, each in a transaction of its own.
 
@@ -68,8 +83,7 @@ def run_online(connection: Connection) -> None:
     """
     connection.execute(text("SET search_path = public"))
     connection.execute(text(f"SET statement_timeout = '{settings.migration_statement_timeout}s'"))
-    # A second deployment waits here, with no lock_timeout yet, and then finds nothing left to do.
-    connection.execute(text(f"SELECT pg_advisory_lock({ADVISORY_LOCK})"))
+    wait_for_turn(connection)
     try:
         connection.execute(text(f"SET lock_timeout = '{settings.migration_lock_timeout}s'"))
         if connection.scalar(text(f"SELECT to_regnamespace('{VERSION_SCHEMA}') IS NULL")):

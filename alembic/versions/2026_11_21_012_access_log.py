@@ -244,7 +244,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # The reports stay, and so must their counts: what is pending is added before its table goes.
     op.execute("""
+        LOCK TABLE public.report_access_log IN ACCESS EXCLUSIVE MODE;
+        UPDATE public.generated_reports AS report
+        SET access_count = counts.access_count, last_accessed_at = counts.last_accessed_at
+        FROM public.report_access_counts AS counts
+        WHERE counts.report_id = report.id AND counts.access_count <> report.access_count;
         DROP VIEW public.report_access_counts;
         DROP TABLE public.report_access_log, public.report_access_pending;
         DROP FUNCTION carnivore.create_access_log_partition(date);

@@ -85,6 +85,8 @@ BEGIN
     COMMENT ON COLUMN auth.users.id IS 'What auth.uid() returns for the person.';
     COMMENT ON COLUMN auth.users.email IS 'The person''s address.';
     COMMENT ON COLUMN auth.users.created_at IS 'When the person was added.';
+    COMMENT ON INDEX auth.users_pkey IS 'Identity.';
+    COMMENT ON INDEX auth.users_email_key IS 'One person, one address.';
     ALTER TABLE auth.users ENABLE ROW LEVEL SECURITY;
     CREATE POLICY service_role_users ON auth.users TO service_role USING (true) WITH CHECK (true);
     COMMENT ON POLICY service_role_users ON auth.users IS 'The service manages people.';
@@ -119,6 +121,8 @@ $migration$;
 PRIVATE_SCHEMA = """
 COMMENT ON SCHEMA carnivore IS 'The package''s own: version table and helper functions; not published.';
 COMMENT ON TABLE carnivore.alembic_version IS 'The revision that this database is at.';
+COMMENT ON COLUMN carnivore.alembic_version.version_num IS 'Identity of the revision.';
+COMMENT ON INDEX carnivore.alembic_version_pkc IS 'One row.';
 ALTER TABLE carnivore.alembic_version ENABLE ROW LEVEL SECURITY;
 """
 
@@ -158,6 +162,8 @@ def downgrade() -> None:
         DROP FUNCTION carnivore.refuse_change();
         DROP FUNCTION carnivore.fold_email();
         ALTER TABLE carnivore.alembic_version DISABLE ROW LEVEL SECURITY;
+        COMMENT ON INDEX carnivore.alembic_version_pkc IS NULL;
+        COMMENT ON COLUMN carnivore.alembic_version.version_num IS NULL;
         COMMENT ON TABLE carnivore.alembic_version IS NULL;
         COMMENT ON SCHEMA carnivore IS NULL;
     """)

@@ -17,9 +17,10 @@ _ROWS: tuple[tuple[str, str], ...] = (
         """
         INSERT INTO public.user_sessions
             (email, path_choice, macro_data, payment_status, stripe_payment_id, is_test)
-        VALUES ('Buyer@Example.com', 'carnivore', '{"protein": 190}', 'completed', 'pi_' || gen_random_uuid(), false),
-            ('visitor@example.com', 'keto', '{"protein": 120}', 'pending', NULL, false),
-            ('late@example.com', 'paleo', '{}', 'refunded', 're_' || gen_random_uuid(), false),
+        VALUES
+            ('Buyer@Example.com', 'carnivore', '{}', 'completed', 'pi_' || gen_random_uuid(), false),
+            ('visitor@example.com', 'keto', '{"kcal": 1800}', 'pending', NULL, false),
+            ('late@example.com', 'paleo', '{}', 'refunded', 'pi_' || gen_random_uuid(), false),
             ('test@example.com', 'custom', '{}', 'failed', NULL, true);
         """,
     ),
@@ -51,7 +52,8 @@ _ROWS: tuple[tuple[str, str], ...] = (
         INSERT INTO public.report_access_log (report_id, accessed_at, ip_address, user_agent)
         SELECT report.id, access.moment, '2001:db8::1', 'Browser/1.0'
         FROM (SELECT max(id) AS id FROM public.generated_reports) AS report,
-            (VALUES (now()), ('2026-01-15 12:00+00'), ('2001-01-01 00:00+00'), ('2077-07-01 00:00+00')) AS access (moment);
+            (VALUES (now()), ('2026-01-15 12:00+00'), ('2001-01-01 00:00+00'), ('2077-07-01 00:00+00'))
+                AS access (moment);
         """,
     ),
     (
@@ -60,6 +62,7 @@ _ROWS: tuple[tuple[str, str], ...] = (
         SET LOCAL carnivore.access_counting = 'deferred';
         INSERT INTO public.report_access_log (report_id, accessed_at)
         SELECT max(id), now() FROM public.generated_reports;
+        SET LOCAL carnivore.access_counting = 'immediate';
         """,
     ),
     (
@@ -83,7 +86,9 @@ _ROWS: tuple[tuple[str, str], ...] = (
         """
         INSERT INTO public.cw_assessment_sessions
             (email, first_name, form_data, payment_status, stripe_session_id, stripe_payment_intent_id)
-        VALUES ('Buyer@Example.com', 'Ada', '{"goal": "rest"}', 'completed', 'cs_' || gen_random_uuid(), 'pi_' || gen_random_uuid()),
+        VALUES
+            ('Buyer@Example.com', 'Ada', '{"goal": "rest"}', 'completed',
+                'cs_' || gen_random_uuid(), 'pi_' || gen_random_uuid()),
             ('visitor@example.com', 'Grace', '{}', 'pending', NULL, NULL);
         """,
     ),
@@ -113,7 +118,7 @@ _TABLES = """
 
 
 def fill(connection: psycopg.Connection) -> None:
-    """Put a row or more into each table of ours that exists, in one transaction, as a superuser.
+    """Put a row or more into each table of ours that exists, in one transaction, as the owner of the tables.
 
     Among them are accesses in months with a partition and without one, changes of an expiry, and
     accesses still pending. Raises LookupError for a table that this module knows no rows for.

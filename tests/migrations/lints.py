@@ -1,0 +1,233 @@
+"""The rules that every object in the database keeps: one sentence, one query, one breach that it finds."""
+
+from dataclasses import dataclass
+
+# Our schemas, and those that the platform revision made because nobody else had.
+OURS = """
+    WITH ours AS (
+        SELECT oid FROM pg_namespace AS n
+        WHERE nspname IN ('public', 'vocabulary', 'conversation', 'carnivore')
+            OR (nspname = 'auth' AND obj_description(oid, 'pg_namespace') LIKE 'carnivore_db:%')
+    ), relations AS (
+        SELECT c.*, c.oid::regclass::text AS name FROM pg_class AS c JOIN ours ON ours.oid = c.relnamespace
+    ), functions AS (
+        SELECT p.*, p.oid::regprocedure::text AS name FROM pg_proc AS p JOIN ours ON ours.oid = p.pronamespace
+        WHERE NOT EXISTS (SELECT FROM pg_depend AS d
+            WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+    ), policies AS (
+        SELECT p.*, p.polname || ' on ' || r.name AS name
+        FROM pg_policy AS p JOIN relations AS r ON r.oid = p.polrelid
+    ), indexes AS (
+        SELECT i.*, c.name, i.indkey::text AS key, i.indoption::text AS options,
+            coalesce(pg_get_expr(i.indpred, i.indrelid), '') AS condition,
+            coalesce(pg_get_expr(i.indexprs, i.indrelid), '') AS expressions
+        FROM pg_index AS i JOIN relations AS c ON c.oid = i.indexrelid
+    )
+"""
+
+
+@dataclass(frozen=True)
+class Lint:
+    """A rule: `query`, after OURS, gives the names of what breaks it; `breach` is SQL that does."""
+
+    rule: str
+    query: str
+    breach: str
+
+
+COMMENTS = (
+    Lint(
+        "every table and view has a comment",
+        """
+        SELECT name FROM relations
+        WHERE relkind IN ('r', 'p', 'v', 'm') AND obj_description(oid, 'pg_class') IS NULL
+        """,
+        "COMMENT ON VIEW public.report_access_counts IS NULL",
+    ),
+    Lint(
+        "every column has a comment",
+        """
+        SELECT r.name || '.' || a.attname FROM relations AS r JOIN pg_attribute AS a ON a.attrelid = r.oid
+        WHERE r.relkind IN ('r', 'p', 'v', 'm') AND NOT r.relispartition AND a.attnum > 0
+            AND NOT a.attisdropped AND col_description(r.oid, a.attnum) IS NULL
+        """,
+        "ALTER TABLE public.stripe_events ADD COLUMN silent text",
+    ),
+    Lint(
+        "every function has a comment",
+        "SELECT name FROM functions WHERE obj_description(oid, 'pg_proc') IS NULL",
+        "COMMENT ON FUNCTION public.check_report(text) IS NULL",
+    ),
+    Lint(
+        "every policy has a comment",
+        "SELECT name FROM policies WHERE obj_description(oid, 'pg_policy') IS NULL",
+        "COMMENT ON POLICY auth_user_sessions_read ON public.user_sessions IS NULL",
+    ),
+    Lint(
+        "every trigger has a comment, once for a table and its partitions",
+        """
+        SELECT t.tgname || ' on ' || r.name FROM pg_trigger AS t JOIN relations AS r ON r.oid = t.tgrelid
+        WHERE NOT t.tgisinternal AND NOT r.relispartition AND obj_description(t.oid, 'pg_trigger') IS NULL
+        """,
+        "COMMENT ON TRIGGER trg_user_sessions_payment ON public.user_sessions IS NULL",
+    ),
+    Lint(
+        "every index has a comment, once for a table and its partitions",
+        """
+        SELECT i.name FROM indexes AS i JOIN relations AS r ON r.oid = i.indrelid
+        WHERE NOT r.relispartition AND obj_description(i.indexrelid, 'pg_class') IS NULL
+        """,
+        "COMMENT ON INDEX public.user_sessions_pkey IS NULL",
+    ),
+    Lint(
+        "every type has a comment",
+        """
+        SELECT t.oid::regtype::text FROM pg_type AS t JOIN ours ON ours.oid = t.typnamespace
+        LEFT JOIN pg_class AS c ON c.oid = t.typrelid
+        WHERE (t.typtype IN ('e', 'd', 'r') OR c.relkind = 'c')
+            AND obj_description(t.oid, 'pg_type') IS NULL
+        """,
+        "CREATE TYPE public.mood AS ENUM ('good', 'bad')",
+    ),
+)
+
+FUNCTIONS = (
+    Lint(
+        "every function has an empty search path",
+        """SELECT name FROM functions WHERE NOT coalesce(proconfig, '{}') @> ARRAY['search_path=""']""",
+        "ALTER FUNCTION public.open_report(text, text, text) SET search_path = public",
+    ),
+    Lint(
+        "no function may be executed by everybody",
+        """
+        SELECT name FROM functions, aclexplode(coalesce(proacl, acldefault('f', proowner))) AS granted
+        WHERE granted.grantee = 0
+        """,
+        "GRANT EXECUTE ON FUNCTION public.fold_report_access(integer) TO PUBLIC",
+    ),
+    Lint(
+        "nobody may call a trigger's function that runs with its owner's rights",
+        """
+        SELECT name FROM functions, aclexplode(coalesce(proacl, acldefault('f', proowner))) AS granted
+        WHERE prosecdef AND prorettype = 'trigger'::regtype AND granted.grantee <> proowner
+        """,
+        "GRANT EXECUTE ON FUNCTION carnivore.fill_report_email() TO anon",
+    ),
+)
+
+INDEXES = (
+    Lint(
+        "every foreign key has an index that begins with its columns",
+        """
+        SELECT r.name || '.' || k.conname FROM pg_constraint AS k JOIN relations AS r ON r.oid = k.conrelid
+        WHERE k.contype = 'f' AND NOT EXISTS (
+            SELECT FROM pg_index AS i
+            WHERE i.indrelid = k.conrelid AND i.indisvalid AND i.indpred IS NULL
+                AND (i.indkey::smallint[])[0:cardinality(k.conkey) - 1] @> k.conkey)
+        """,
+        "DROP INDEX public.idx_calculator2_sessions_pricing_tier",
+    ),
+    Lint(
+        "no index repeats another",
+        """
+        SELECT one.name || ' = ' || other.name FROM indexes AS one JOIN indexes AS other USING (indrelid, key)
+        WHERE one.indexrelid < other.indexrelid
+            AND (one.indclass, one.indcollation, one.condition, one.expressions)
+                = (other.indclass, other.indcollation, other.condition, other.expressions)
+            AND (one.indnkeyatts = 1 OR one.options = other.options)
+        """,
+        "CREATE INDEX twin ON public.user_sessions (email DESC)",
+    ),
+    Lint(
+        "no index is the beginning of another",
+        """
+        SELECT short.name || ' in ' || long.name FROM indexes AS short JOIN indexes AS long USING (indrelid)
+        WHERE NOT short.indisunique AND short.indnkeyatts < long.indnkeyatts
+            AND (short.condition, short.expressions) = (long.condition, '')
+            AND starts_with(long.key || ' ', short.key || ' ')
+            AND (short.indnkeyatts = 1 OR starts_with(long.options || ' ', short.options || ' '))
+        """,
+        "CREATE INDEX longer ON public.user_sessions (email, created_at)",
+    ),
+    Lint(
+        "every index is valid",
+        "SELECT name FROM indexes WHERE NOT (indisvalid AND indisready AND indislive)",
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'public.user_sessions_pkey'::regclass",
+    ),
+    Lint(
+        "every constraint is validated",
+        """
+        SELECT r.name || '.' || k.conname FROM pg_constraint AS k JOIN relations AS r ON r.oid = k.conrelid
+        WHERE NOT k.convalidated
+        """,
+        "ALTER TABLE public.user_sessions ADD CONSTRAINT late CHECK (id > 0) NOT VALID",
+    ),
+)
+
+ROWS = (
+    Lint(
+        "every table and every partition has row security",
+        "SELECT name FROM relations WHERE relkind IN ('r', 'p') AND NOT relrowsecurity",
+        "ALTER TABLE public.report_access_log_default DISABLE ROW LEVEL SECURITY",
+    ),
+    Lint(
+        "every policy names its roles",
+        "SELECT name FROM policies WHERE 0 = ANY (polroles)",
+        "ALTER POLICY read_calculator2_sessions ON public.calculator2_sessions TO PUBLIC",
+    ),
+    Lint(
+        "nobody but the service sees all rows",
+        """
+        SELECT name FROM policies
+        WHERE 'true' IN (pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
+            AND polroles <> ARRAY[(SELECT oid FROM pg_roles WHERE rolname = 'service_role')]
+        """,
+        "ALTER POLICY auth_user_sessions_read ON public.user_sessions USING (true)",
+    ),
+    Lint(
+        "no two permissive policies serve one role and verb",
+        """
+        SELECT string_agg(p.name, ' and ') || ' for ' || verb::text
+        FROM policies AS p, unnest(p.polroles) AS role,
+            unnest(CASE p.polcmd WHEN '*' THEN '{r,a,w,d}'::"char"[] ELSE ARRAY[p.polcmd] END) AS verb
+        WHERE p.polpermissive GROUP BY p.polrelid, role, verb HAVING count(*) > 1
+        """,
+        "CREATE POLICY more ON public.user_sessions FOR SELECT TO service_role USING (id > 1)",
+    ),
+    Lint(
+        "every view asks with its caller's rights",
+        """
+        SELECT name FROM relations
+        WHERE relkind = 'v' AND NOT coalesce(reloptions, '{}') @> ARRAY['security_invoker=true']
+        """,
+        "ALTER VIEW public.report_access_counts RESET (security_invoker)",
+    ),
+    Lint(
+        "nothing is granted to everybody",
+        """
+        SELECT r.name FROM relations AS r, aclexplode(r.relacl) AS granted WHERE granted.grantee = 0
+        UNION ALL
+        SELECT r.name || '.' || a.attname FROM relations AS r JOIN pg_attribute AS a ON a.attrelid = r.oid,
+            aclexplode(a.attacl) AS granted WHERE granted.grantee = 0
+        """,
+        "GRANT UPDATE (email) ON public.user_sessions TO PUBLIC",
+    ),
+    Lint(
+        "no sequence is granted to anybody: identity columns need none",
+        """
+        SELECT name FROM relations, aclexplode(relacl) AS granted
+        WHERE relkind = 'S' AND granted.grantee <> relowner
+        """,
+        "GRANT USAGE ON SEQUENCE public.user_sessions_id_seq TO service_role",
+    ),
+    Lint(
+        "every moment has its time zone",
+        """
+        SELECT r.name || '.' || a.attname FROM relations AS r JOIN pg_attribute AS a ON a.attrelid = r.oid
+        WHERE r.relkind IN ('r', 'p', 'v', 'c') AND a.atttypid IN ('timestamp'::regtype, 'timetz'::regtype)
+        """,
+        "ALTER TABLE public.stripe_events ADD COLUMN seen_at timestamp",
+    ),
+)
+
+ALL = (*COMMENTS, *FUNCTIONS, *INDEXES, *ROWS)

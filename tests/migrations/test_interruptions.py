@@ -1,0 +1,177 @@
+"""A migration that cannot go on: the database is at a whole revision, and the next run finishes."""
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.runtime.migration import MigrationContext
+from psycopg import errors
+from sqlalchemy import create_engine, pool, text
+from sqlalchemy.exc import OperationalError
+
+from carnivore_db import migrations
+from carnivore_db.catalog.snapshot import Snapshot
+from tests.migrations.helpers import BEFORE, HISTORY, assert_same, eventually, fingerprint
+from tests.support.databases import TestDatabase
+
+REPORTS = "public.generated_reports"
+# The one backend that holds the migrations' advisory lock in this database.
+MIGRATING = """
+    SELECT l.pid FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+    WHERE l.locktype = 'advisory' AND l.granted AND d.datname = current_database()
+"""
+SHOWN = """
+    SELECT name, setting FROM pg_settings
+    WHERE name IN ('lock_timeout', 'search_path', 'statement_timeout') ORDER BY name
+"""
+
+
+@contextmanager
+def locked(database: TestDatabase) -> Iterator[None]:
+    """Somebody holds on to the reports."""
+    with database.connect() as connection:
+        connection.execute(f"LOCK TABLE {REPORTS} IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+def kill_migration(database: TestDatabase) -> None:
+    with database.connect(autocommit=True) as connection:
+        connection.execute(f"SELECT pg_terminate_backend(pid, 60000) FROM ({MIGRATING}) AS running")
+
+
+def test_a_migration_that_cannot_have_a_lock_gives_up_whole(
+    plain_empty: TestDatabase, at: dict[str, Snapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARNIVORE_DB_MIGRATION_LOCK_TIMEOUT", "1")
+    for revision in ("012_access_log", "014_calculator2_sessions"):
+        migrations.upgrade(plain_empty.migrator_url, BEFORE[revision])
+        with locked(plain_empty), pytest.raises(OperationalError) as failure:
+            migrations.upgrade(plain_empty.migrator_url)
+        assert isinstance(failure.value.orig, errors.LockNotAvailable)
+        assert migrations.current(plain_empty.migrator_url) == BEFORE[revision]
+        assert_same(at[BEFORE[revision]], fingerprint(plain_empty))
+    migrations.upgrade(plain_empty.migrator_url)
+    assert_same(at[HISTORY[-1]], fingerprint(plain_empty))
+
+
+def test_a_killed_run_keeps_the_revisions_that_it_has_finished(
+    plain_empty: TestDatabase, at: dict[str, Snapshot]
+) -> None:
+    def kill(revision: str) -> None:
+        if revision == HISTORY[3]:
+            kill_migration(plain_empty)
+
+    with pytest.raises(OperationalError):
+        migrations.upgrade(plain_empty.migrator_url, on_step=kill)
+    assert migrations.current(plain_empty.migrator_url) == HISTORY[2]
+    assert_same(at[HISTORY[2]], fingerprint(plain_empty))
+
+
+def test_a_migration_killed_before_its_commit_leaves_the_revision_before(
+    plain_empty: TestDatabase, at: dict[str, Snapshot]
+) -> None:
+    def kill(_: str) -> None:
+        kill_migration(plain_empty)
+
+    for revision in HISTORY:
+        with pytest.raises(OperationalError) as failure:
+            migrations.upgrade(plain_empty.migrator_url, revision, on_step=kill)
+        assert isinstance(failure.value.orig, errors.AdminShutdown)
+        assert (migrations.current(plain_empty.migrator_url) or "base") == BEFORE[revision]
+        if BEFORE[revision] != "base":
+            assert_same(at[BEFORE[revision]], fingerprint(plain_empty))
+        migrations.upgrade(plain_empty.migrator_url, revision)
+        assert_same(at[revision], fingerprint(plain_empty))
+
+
+def test_a_migration_killed_in_the_middle_of_a_revision_leaves_the_one_before(
+    plain_empty: TestDatabase, at: dict[str, Snapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARNIVORE_DB_MIGRATION_LOCK_TIMEOUT", "600")
+    migrations.upgrade(plain_empty.migrator_url, "012_open_report")
+    waits = f"""
+        SELECT FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+        WHERE NOT l.granted AND l.relation = '{REPORTS}'::regclass AND d.datname = current_database()
+    """
+    with (
+        ThreadPoolExecutor(1) as thread,
+        plain_empty.connect(autocommit=True) as watch,
+        locked(plain_empty),
+    ):
+        # It has made pricing_tiers, and waits for the lock that the next table's foreign key needs.
+        migrating = thread.submit(migrations.upgrade, plain_empty.migrator_url)
+        eventually(lambda: migrating.done() or watch.execute(waits).fetchone() is not None)
+        kill_migration(plain_empty)
+        with pytest.raises(OperationalError) as failure:
+            migrating.result()
+    assert isinstance(failure.value.orig, errors.AdminShutdown)
+    assert migrations.current(plain_empty.migrator_url) == "012_open_report"
+    assert_same(at["012_open_report"], fingerprint(plain_empty))
+    migrations.upgrade(plain_empty.migrator_url)
+    assert_same(at[HISTORY[-1]], fingerprint(plain_empty))
+
+
+def test_each_revision_runs_with_the_settings_timeouts(
+    plain_empty: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARNIVORE_DB_MIGRATION_LOCK_TIMEOUT", "7")
+    monkeypatch.setenv("CARNIVORE_DB_MIGRATION_STATEMENT_TIMEOUT", "77")
+    seen = []
+
+    def look(*, ctx: MigrationContext, **_: object) -> None:
+        assert ctx.connection is not None
+        seen.append(ctx.connection.execute(text(SHOWN)).all())
+
+    config = migrations.config(plain_empty.migrator_url)
+    config.attributes["on_version_apply"] = look
+    command.upgrade(config, "head")
+    expected = [("lock_timeout", "7000"), ("search_path", "public"), ("statement_timeout", "77000")]
+    assert seen == [expected] * len(HISTORY)
+
+
+def test_a_failure_leaves_no_lock_and_no_setting_on_the_callers_connection(
+    plain_empty: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrations.upgrade(plain_empty.migrator_url, "012_reports")
+    monkeypatch.setenv("CARNIVORE_DB_MIGRATION_LOCK_TIMEOUT", "1")
+    engine = create_engine(plain_empty.migrator_url, poolclass=pool.NullPool)
+    config = migrations.config()
+    with engine.connect() as config.attributes["connection"]:
+        connection = config.attributes["connection"]
+        before = connection.execute(text(SHOWN)).all()
+        connection.rollback()
+        with locked(plain_empty), pytest.raises(OperationalError):
+            command.upgrade(config, "head")
+        assert connection.execute(text(SHOWN)).all() == before
+        assert connection.execute(text(MIGRATING)).all() == []
+        connection.rollback()
+        command.upgrade(config, "head")
+        assert connection.execute(text(SHOWN)).all() == before
+        assert connection.execute(text(MIGRATING)).all() == []
+
+
+def test_a_deployment_that_waits_its_turn_does_not_stop_an_index_built_concurrently(
+    plain_database: TestDatabase,
+) -> None:
+    """CREATE INDEX CONCURRENTLY waits for whoever has a snapshot, and the other deployment for it."""
+    source = (Path(migrations.ini_file()).parent / "alembic" / "env.py").read_text()
+    (lock,) = re.findall(r"^ADVISORY_LOCK = ([\d_]+)$", source, re.MULTILINE)
+    key = int(lock)
+    waits = """
+        SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+            AND (wait_event = 'advisory' OR query ~ 'pg_try_advisory_lock|COMMIT')
+    """
+    with ThreadPoolExecutor(1) as thread, plain_database.connect(autocommit=True) as first:
+        first.execute("SET deadlock_timeout = '10ms'")
+        first.execute(f"SELECT pg_advisory_lock({key})")
+        second = thread.submit(migrations.upgrade, plain_database.migrator_url)
+        try:
+            eventually(lambda: second.done() or first.execute(waits).fetchone() is not None)
+            first.execute("CREATE INDEX CONCURRENTLY idx_late ON public.user_sessions (created_at)")
+        finally:
+            first.execute(f"SELECT pg_advisory_unlock({key})")
+            second.result()

@@ -1,0 +1,185 @@
+"""Every revision goes up, down and up again, with rows in the tables, and leaves no trace."""
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy import Connection
+
+from carnivore_db import migrations
+from carnivore_db.catalog import snapshot
+from carnivore_db.catalog.snapshot import Snapshot
+from tests.migrations.helpers import BEFORE, HISTORY, assert_same, driver, only, opened, put_rows
+from tests.support.databases import Shape, TestDatabase
+from tests.support.rows import contents, counts
+
+
+@dataclass(frozen=True)
+class State:
+    """What a database holds: definitions and rows."""
+
+    fingerprint: Snapshot
+    rows: dict[str, list[str]]
+
+
+def seen(connection: Connection) -> State:
+    return State(snapshot.fingerprint(connection), contents(driver(connection)))
+
+
+def state(database: TestDatabase) -> State:
+    with opened(database) as connection:
+        return seen(connection)
+
+
+def tamper(database: TestDatabase, script: str) -> None:
+    with opened(database) as connection:
+        connection.exec_driver_sql(script)
+        connection.commit()
+
+
+def without_history(whole: Snapshot) -> Snapshot:
+    """All but Alembic's own table, which comes with the first revision and stays at base."""
+    own = re.compile(r"carnivore(\.alembic_version(\..+)?)?")
+    return only(whole, lambda identity: not own.fullmatch(identity))
+
+
+def assert_gone_back(before: State, filled: State, now: State) -> None:
+    """The definitions are those from before the upgrade; each row of the tables of then is there still."""
+    assert_same(without_history(before.fingerprint), without_history(now.fingerprint))
+    for table in before.rows:
+        changed = set(filled.rows[table]) ^ set(now.rows.get(table, []))
+        assert not changed, f"rows of {table} went or came: {changed}"
+
+
+def round_trip(database: TestDatabase, revision: str, *, after_down: str = "", after_up: str = "") -> None:
+    """From the revision before, up, down and up again; the two scripts play a bad downgrade and upgrade."""
+    put_rows(database)
+    before = state(database)
+
+    migrations.upgrade(database.migrator_url, revision)
+    put_rows(database)
+    after = state(database)
+
+    migrations.downgrade(database.migrator_url, BEFORE[revision])
+    tamper(database, after_down)
+    assert_gone_back(before, after, state(database))
+
+    migrations.upgrade(database.migrator_url, revision)
+    tamper(database, after_up)
+    put_rows(database)
+    assert_same(after.fingerprint, state(database).fingerprint)
+
+
+def test_every_revision_goes_up_down_and_up_again(empty: TestDatabase) -> None:
+    for revision in HISTORY:
+        try:
+            round_trip(empty, revision)
+        except Exception as error:
+            error.add_note(f"in the round trip of {revision}")
+            raise
+
+
+def test_the_whole_history_goes_down_and_up_again(empty: TestDatabase) -> None:
+    tamper(empty, "CREATE TABLE public.blog_posts (id integer); INSERT INTO public.blog_posts VALUES (1)")
+    tamper(empty, "GRANT SELECT ON public.blog_posts TO PUBLIC")
+    roles_before = roles(empty)
+    put_rows(empty)
+    untouched = state(empty)
+    migrations.upgrade(empty.migrator_url)
+    put_rows(empty)
+    first = state(empty)
+    roles_after = roles(empty)
+    assert [role for role in roles_before if role not in roles_after] == []
+
+    migrations.downgrade(empty.migrator_url, "base")
+    at_base = state(empty)
+    # On Supabase that is `auth`, `extensions` and the default privileges, too.
+    assert_gone_back(untouched, first, at_base)
+    assert ours(at_base.fingerprint) == {
+        "carnivore",
+        "carnivore.alembic_version",
+        "carnivore.alembic_version.alembic_version_pkc",
+        "carnivore.alembic_version.version_num",
+    }
+    assert at_base.fingerprint["schemas"]["carnivore"] == {"acl": {}, "owner": "migrator"}
+    assert not at_base.fingerprint["tables"]["carnivore.alembic_version"]["row_security"]
+    assert not [
+        identity
+        for kind in at_base.fingerprint.values()
+        for identity, definition in kind.items()
+        if identity.startswith("carnivore") and "comment" in definition
+    ]
+    assert migrations.current(empty.migrator_url) is None
+    assert roles(empty) == roles_after
+
+    migrations.upgrade(empty.migrator_url)
+    put_rows(empty)
+    assert_same(first.fingerprint, state(empty).fingerprint)
+
+
+def ours(whole: Snapshot) -> Collection[str]:
+    return {identity for kind in whole.values() for identity in kind if identity.startswith("carnivore")}
+
+
+def roles(database: TestDatabase) -> list[tuple[object, ...]]:
+    """Attributes and memberships of the three roles."""
+    with database.connect() as connection:
+        return connection.execute("""
+            SELECT to_jsonb(r), (SELECT jsonb_agg(to_jsonb(m) ORDER BY m.roleid)
+                                 FROM pg_auth_members AS m WHERE m.member = r.oid)
+            FROM pg_roles AS r WHERE rolname IN ('anon', 'authenticated', 'service_role') ORDER BY rolname
+        """).fetchall()
+
+
+@pytest.mark.parametrize("revision", ["012_access_log", "012_reports"])
+def test_no_access_is_lost_on_the_way_down(plain_database: TestDatabase, revision: str) -> None:
+    put_rows(plain_database)
+    with plain_database.connect() as connection:
+        before = counts(connection)
+    migrations.downgrade(plain_database.migrator_url, revision)
+    with plain_database.connect() as connection:
+        assert counts(connection) == before
+
+
+# What a downgrade may have done or left undone, and what the failure must name.
+BAD_DOWNGRADES = {
+    "CREATE FUNCTION public.left_behind() RETURNS integer LANGUAGE sql AS 'SELECT 1'": (
+        "function public.left_behind()"
+    ),
+    "CREATE SCHEMA left_behind": "schema left_behind",
+    "GRANT INSERT ON public.user_sessions TO anon": "grants on public.user_sessions",
+    "REVOKE SELECT (email) ON public.user_sessions FROM authenticated": "public.user_sessions.email",
+    "DROP POLICY auth_user_sessions_read ON public.user_sessions": "policy public.user_sessions.auth_user",
+    "DROP TRIGGER trg_user_sessions_payment ON public.user_sessions": "trigger public.user_sessions.trg_user",
+    "ALTER TABLE public.report_access_log_default DISABLE ROW LEVEL SECURITY": "report_access_log_default",
+    "COMMENT ON COLUMN public.user_sessions.email IS 'x'": "column public.user_sessions.email",
+    "DROP TABLE public.report_access_log_2026_02": "report_access_log_2026_02",
+    "DELETE FROM public.user_sessions WHERE email = 'visitor@example.com'": "visitor@example.com",
+    "UPDATE public.user_sessions SET path_choice = 'paleo' WHERE path_choice = 'keto'": "paleo",
+}
+
+
+@pytest.fixture(scope="module")
+def filled(plain_shape: Shape, plain_template: str) -> Iterator[TestDatabase]:
+    with plain_shape.clone(plain_template) as made:
+        put_rows(made)
+        yield made
+
+
+@pytest.mark.parametrize("script", BAD_DOWNGRADES)
+def test_the_comparison_notices_a_bad_downgrade(filled: TestDatabase, script: str) -> None:
+    before = state(filled)
+    with opened(filled) as connection:
+        connection.exec_driver_sql(script)
+        now = seen(connection)
+    with pytest.raises(AssertionError) as failure:
+        assert_gone_back(before, before, now)
+    assert BAD_DOWNGRADES[script] in str(failure.value)
+
+
+@pytest.mark.parametrize("when", ["after_down", "after_up"])
+def test_the_round_trip_notices_a_bad_revision(plain_database: TestDatabase, when: str) -> None:
+    migrations.downgrade(plain_database.migrator_url, HISTORY[-2])
+    with pytest.raises(AssertionError, match=r"grants on public\.user_sessions"):
+        round_trip(plain_database, HISTORY[-1], **{when: "GRANT INSERT ON public.user_sessions TO anon"})
