@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy import URL, create_engine, pool, text
 from sqlalchemy.exc import DBAPIError
 
-from carnivore_db import local, maintenance, migrations
+from carnivore_db import local, local_persistent, maintenance, migrations, postgres_install
 from carnivore_db.catalog import files, reference
 from carnivore_db.catalog.render import render
 from carnivore_db.catalog.snapshot import take
@@ -179,8 +179,8 @@ def check(
 ) -> None:
     """Say which PostgreSQL would be used, or what to install."""
     try:
-        found = local.find_postgres()
-    except local.PostgreSQLNotFound as error:
+        found = postgres_install.find_postgres()
+    except postgres_install.PostgreSQLNotFound as error:
         if not quiet:
             problems.print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
@@ -194,7 +194,7 @@ def start(
 ) -> None:
     """Start it (or find it running), with an empty database `carnivore`."""
     with _explained():
-        server = local.start_persistent()
+        server = local_persistent.start()
         admin = create_engine(server.url("postgres"), poolclass=pool.NullPool, isolation_level="AUTOCOMMIT")
         with admin.connect() as connection:
             wanted = {"name": LOCAL_DATABASE}
@@ -211,7 +211,7 @@ def stop(
 ) -> None:
     """Stop it; its data stays unless removed."""
     with _explained():
-        stopped = local.stop_persistent(remove=remove)
+        stopped = local_persistent.stop(remove=remove)
     console.print("Stopped." if stopped else "It was not running.")
 
 
@@ -219,7 +219,7 @@ def stop(
 def status() -> None:
     """Say whether it runs and where."""
     with _explained():
-        server = local.persistent_status()
+        server = local_persistent.status()
     if server is None:
         console.print("Not running.")
         raise typer.Exit(1)

@@ -1,53 +1,35 @@
-"""The private PostgreSQL of `make demo`, of the tests and of `carnivore-db local`."""
+"""The private PostgreSQL of `make demo` and of the tests: gone when its block or process ends."""
 
-import contextlib
-import fcntl
-import functools
 import getpass
 import os
-import pwd
-import re
 import shlex
-import shutil
 import signal
-import stat
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
 import psycopg
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL
 
-OLDEST = 15
-EXTENSIONS = ("citext", "pgcrypto")
-_PLACES = (
-    "usr/lib/postgresql/*/bin",
-    "opt/homebrew/opt/postgresql@*/bin",
-    "usr/local/opt/postgresql@*/bin",
-    "opt/homebrew/bin",
-    "usr/local/bin",
-    "Applications/Postgres.app/Contents/Versions/*/bin",
+from carnivore_db.postgres_install import find_postgres
+from carnivore_db.postgres_process import (
+    PORT,
+    START_TIMEOUT,
+    STOP_TIMEOUT,
+    as_server_user,
+    hand_over,
+    initdb_command,
+    server_options,
+    tail,
 )
-START_TIMEOUT = 60
-STOP_TIMEOUT = 30
+from carnivore_db.settings import DRIVER, parse_url
 
-# The data can always be made again, so durability is traded for speed.
-_SETTINGS = {
-    "fsync": "off",
-    "full_page_writes": "off",
-    "log_timezone": "UTC",
-    "max_connections": "200",
-    "synchronous_commit": "off",
-    "timezone": "UTC",
-}
-_PORT = 5432  # only names the socket file; each server has a directory of its own
 _SOCKET_PATH_LIMIT = 103  # bytes; macOS, Linux allows 107
 
 # Runs $1, which makes the cluster, then becomes $2, the server. It waits for a word first, so that
@@ -85,11 +67,7 @@ until rm -rf -- "$directory" || [ $tries -gt 200 ]; do sleep 0.1; tries=$((tries
 
 
 class LocalServerError(RuntimeError):
-    """A private server could not be started, stopped or trusted; the text says why."""
-
-
-class PostgreSQLNotFound(LocalServerError):
-    """No usable PostgreSQL is installed; the text is one line on what to install."""
+    """A server could not be started, stopped, trusted or made out; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +88,7 @@ class Server:
         socket = self.host.startswith("/")
         query = {**dict(self.options), **({"host": self.host} if socket else {})}
         host = None if socket else self.host
-        driver = "postgresql+psycopg"
-        return URL.create(driver, self.user, self.password, host, self.port, dbname, query)
+        return URL.create(DRIVER, self.user, self.password, host, self.port, dbname, query)
 
     def dsn(self, dbname: str) -> str:
         """Return the libpq connection string (psycopg, psql) of one database, password included."""
@@ -124,142 +101,14 @@ class Server:
             **dict(self.options),
         )
 
-
-def _candidates() -> Iterator[Path]:
-    """Yield the directories that may hold a server, the preferred ones first."""
-    for entry in os.get_exec_path():
-        # PATH often holds links; the programs find their siblings beside the real file.
-        yield (Path(entry) / "initdb").resolve().parent
-    for pattern in _PLACES:
-        numbered = [
-            ([int(number) for number in re.findall(r"\d+", str(path))], path)
-            for path in Path("/").glob(pattern)
-        ]
-        for _, path in sorted(numbered, reverse=True):
-            yield (path / "initdb").resolve().parent
-
-
-def _output(*command: str | Path) -> str:
-    """Return what a program prints, or nothing when it cannot be run."""
-    try:
-        return subprocess.run(  # noqa: S603 - a program of the PostgreSQL found, fixed arguments
-            command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-        ).stdout.strip()
-    except OSError:
-        return ""
-
-
-def _why_unfit(bindir: Path) -> str | None:
-    """Return why the server in `bindir` will not do, or None when it will."""
-    number = re.search(r"\d+", _output(bindir / "postgres", "--version"))
-    if number is None:
-        return "does not run"
-    version = int(number[0])
-    if version < OLDEST:
-        return f"is version {version}"
-    reported = _output(bindir / "pg_config", "--sharedir")
-    shares = [
-        Path(reported or "/nonexistent"),
-        Path(f"/usr/share/postgresql/{version}"),
-        *(bindir.parent / "share" / name for name in (".", "postgresql", f"postgresql@{version}")),
-    ]
-    missing = [
-        name
-        for name in EXTENSIONS
-        if not any(os.access(share / "extension" / f"{name}.control", os.R_OK) for share in shares)
-    ]
-    return f"lacks {' and '.join(missing)}" if missing else None
-
-
-def find_postgres() -> Path:
-    """Return the directory of an installed server's programs; PostgreSQLNotFound without one."""
-    unfit = []
-    for bindir in dict.fromkeys(_candidates()):
-        # Unlike is_file(), access() also takes a directory of PATH that we may not enter.
-        if all(os.access(bindir / name, os.X_OK) for name in ("initdb", "postgres", "pg_ctl")):
-            reason = _why_unfit(bindir)
-            if reason is None:
-                return bindir
-            unfit.append(f"{bindir} {reason}")
-    raise PostgreSQLNotFound(
-        f"No PostgreSQL {OLDEST} or newer with {' and '.join(EXTENSIONS)} is installed"
-        + (f" ({'; '.join(unfit)})" if unfit else "")
-        + ": run `apt-get install postgresql` (Debian) or `brew install postgresql@17` (macOS),"
-        " then `make setup` again."
-    )
-
-
-@functools.cache
-def _locale() -> str:
-    """Return C.UTF-8 where the system has it, else C."""
-    # Asked in another process: setlocale() is global, and unsafe beside other threads.
-    probe = "import _locale; _locale.setlocale(_locale.LC_ALL, 'C.UTF-8')"
-    done = subprocess.run(  # noqa: S603 - this interpreter, fixed arguments
-        [sys.executable, "-ISc", probe], capture_output=True, check=False
-    )
-    return "C" if done.returncode else "C.UTF-8"
-
-
-def _account() -> pwd.struct_passwd | None:
-    """Return whom the server runs as: PostgreSQL refuses root. None is the present user."""
-    if os.geteuid() != 0:
-        return None
-    try:
-        return pwd.getpwnam("postgres")
-    except KeyError:
-        return pwd.getpwnam("nobody")
-
-
-def _give(directory: Path) -> None:
-    """Hand a new directory to the account of the server; root can still enter it."""
-    if account := _account():
-        os.chown(directory, account.pw_uid, account.pw_gid, follow_symlinks=False)
-
-
-def _as_server_user(directory: Path) -> dict[str, Any]:
-    """Return the Popen arguments that run a program as the server's user, away from a terminal."""
-    account = _account()
-    # PG* would configure the server behind our back; macOS needs a valid LC_ALL.
-    kept = {key: text for key, text in os.environ.items() if not key.startswith(("PG", "LC_"))}
-    return {
-        "cwd": directory,
-        "env": {**kept, "HOME": str(directory), "LC_ALL": "C"},
-        "user": account.pw_uid if account else None,
-        "group": account.pw_gid if account else None,
-        "extra_groups": [] if account else None,
-        "start_new_session": True,  # a Ctrl-C in the terminal is for us, not for the server
-    }
-
-
-def _initdb(bindir: Path, data: Path, user: str) -> list[str]:
-    options = ["--auth=trust", "--encoding=UTF8", "--no-sync", "--no-instructions"]
-    locale = f"--locale={_locale()}"
-    return [str(bindir / "initdb"), f"--pgdata={data}", f"--username={user}", locale, *options]
-
-
-def _options(directory: Path, settings: Mapping[str, str]) -> list[str]:
-    """Return the server's arguments; the caller's settings cannot move it off its socket."""
-    place = {"listen_addresses": "", "port": str(_PORT), "unix_socket_directories": str(directory)}
-    merged = {**_SETTINGS, **settings, **place}
-    return [word for name, value in merged.items() for word in ("-c", f"{name}={value}")]
-
-
-def _answers(server: Server) -> bool:
-    try:
-        with psycopg.connect(server.dsn("postgres"), connect_timeout=5) as connection:
-            connection.execute("select 1")
-    except psycopg.OperationalError:
-        return False
-    return True
-
-
-def _tail(log: Path) -> str:
-    """Return the end of a server's log, indented for an error message."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    return "".join(f"\n  {line}" for line in lines[-20:]) or "\n  (the log is empty)"
+    def answers(self) -> bool:
+        """Tell whether it takes a query now."""
+        try:
+            with psycopg.connect(self.dsn("postgres"), connect_timeout=5) as connection:
+                connection.execute("select 1")
+        except psycopg.OperationalError:
+            return False
+        return True
 
 
 def _shell(script: str, *arguments: str, **options: Any) -> tuple["subprocess.Popen[bytes]", IO[bytes]]:
@@ -318,21 +167,26 @@ class LocalPostgres:
         if self._server is not None:
             raise LocalServerError("the private PostgreSQL is already running")
         bindir = find_postgres()
-        initdb = _initdb(bindir, Path("data"), self._user)
         self._owner = os.getpid()
         parent = tempfile.gettempdir()
-        if len(os.fsencode(f"{parent}/cdb-12345678/.s.PGSQL.{_PORT}")) > _SOCKET_PATH_LIMIT:
+        if len(os.fsencode(f"{parent}/cdb-12345678/.s.PGSQL.{PORT}")) > _SOCKET_PATH_LIMIT:
             parent = "/tmp"  # noqa: S108 - short; mkdtemp makes a private directory there
         try:
             self._guard, self._lifeline = _shell(_GUARD, start_new_session=True)
             _lifelines.add(self._lifeline)
             self.directory = Path(tempfile.mkdtemp(prefix="cdb-", dir=parent))
             self._tell_guard(self.directory)
-            _give(self.directory)
-            options = _options(self.directory, self._settings)
-            data = str(self.directory / "data")
-            self._launch(initdb, [str(bindir / "postgres"), "-D", data, *options])
-            return self._wait_ready()
+            hand_over(self.directory)
+            data = self.directory / "data"
+            initdb = initdb_command(bindir, data, self._user)
+            options = server_options(self.directory, self._settings)
+            postgres = [str(bindir / "postgres"), "-D", str(data), *options]
+            commands = (shlex.join(initdb), shlex.join(postgres))
+            self._server, start = _shell(_SERVER, *commands, **as_server_user(self.directory))
+            with start:
+                self._tell_guard(self._server.pid)
+                start.write(b"start\n")
+            return self._when_ready(self._server)
         except BaseException:
             self._stop(signal.SIGQUIT)
             raise
@@ -347,21 +201,14 @@ class LocalPostgres:
             self._lifeline.write(f"{word}\n".encode())
             self._lifeline.flush()
 
-    def _launch(self, initdb: list[str], postgres: list[str]) -> None:
-        commands = (shlex.join(initdb), shlex.join(postgres))
-        self._server, start = _shell(_SERVER, *commands, **_as_server_user(self.directory))
-        with start:
-            self._tell_guard(self._server.pid)
-            start.write(b"start\n")
-
-    def _wait_ready(self) -> Server:
-        server = Server(str(self.directory), _PORT, self._user)
+    def _when_ready(self, process: "subprocess.Popen[bytes]") -> Server:
+        server = Server(str(self.directory), PORT, self._user)
         deadline = time.monotonic() + START_TIMEOUT
-        while not _answers(server):
-            ended = self._server is None or self._server.poll() is not None
+        while not server.answers():
+            ended = process.poll() is not None
             if ended or time.monotonic() > deadline:
                 within = "" if ended else f" within {START_TIMEOUT} seconds"
-                log = _tail(self.directory / "log")
+                log = tail(self.directory / "log")
                 raise LocalServerError(f"PostgreSQL did not start{within}:{log}")
             time.sleep(0.05)
         return server
@@ -380,162 +227,38 @@ class LocalPostgres:
             self._lifeline.close()
             self._guard.wait()
         self._server = self._guard = self._lifeline = None
-        self._owner = 0
 
 
-def _persistent_directory() -> Path:
-    return Path(tempfile.gettempdir()) / f"carnivore-db-{os.geteuid()}"
-
-
-def _exists(directory: Path) -> bool:
-    """Tell whether the directory exists; LocalServerError when it is not privately ours."""
+def _given(database_url: str) -> Server:
+    """Return the server of a PostgreSQL URL; LocalServerError, without the secret text, if it is none."""
     try:
-        found = os.lstat(directory)
-    except FileNotFoundError:
-        return False
-    account = _account()
-    ours = {os.geteuid(), account.pw_uid if account else os.geteuid()}
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in ours or found.st_mode & 0o077:
-        raise LocalServerError(
-            f"{directory} is not a private directory of this user (it is a link, belongs to"
-            " somebody else, or others may enter it): remove it, or set TMPDIR"
-        )
-    return True
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Keep other starts and stops out; the lock ends with the process that holds it."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _run(directory: Path, *command: str) -> None:
-    # As the server's user, so that a forged postmaster.pid cannot make root signal anybody.
-    done = subprocess.run(  # noqa: S603 - a program of the PostgreSQL found, our own arguments
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-        **_as_server_user(directory),
-    )
-    if done.returncode:
-        said = done.stdout.decode(errors="replace").strip()
-        raise LocalServerError(f"{Path(command[0]).name}: {said}{_tail(directory / 'log')}")
-
-
-def _postmaster_alive(directory: Path) -> bool:
-    try:
-        pid = int((directory / "data" / "postmaster.pid").read_text().split("\n")[0])
-        os.kill(pid, 0)
-    except (OSError, ValueError):
-        return False
-    return pid > 0  # a negative one is the mark of a single-user session
-
-
-def persistent_status() -> Server | None:
-    """Return the persistent server when it runs and answers, else None.
-
-    Raises LocalServerError when its directory is not privately ours.
-    """
-    directory = _persistent_directory()
-    if not _exists(directory) or not _postmaster_alive(directory):
-        return None
-    server = Server(str(directory), _PORT, "postgres")
-    return server if _answers(server) else None
-
-
-def start_persistent() -> Server:
-    """Start the server that outlives this process, unless it runs already, and return it.
-
-    Its data stays from one start to the next, though not over a power cut. Raises
-    PostgreSQLNotFound, or LocalServerError when it does not start or its directory is not ours.
-    """
-    directory = _persistent_directory()
-    with contextlib.suppress(FileExistsError):
-        directory.mkdir(mode=0o700)
-    _exists(directory)
-    _give(directory)
-    with _locked(directory):
-        if running := persistent_status():
-            return running
-        bindir = find_postgres()
-        data, unfinished = directory / "data", directory / "data.new"
-        if not data.exists():
-            # Renamed when whole: an initdb that was cut short is never taken for a cluster.
-            shutil.rmtree(unfinished, ignore_errors=True)
-            _run(directory, *_initdb(bindir, unfinished, "postgres"))
-            unfinished.rename(data)
-        options = shlex.join(_options(directory, {}))
-        where = [f"--pgdata={data}", f"--log={directory / 'log'}"]
-        how = ["--wait", f"--timeout={START_TIMEOUT}", f"--options={options}"]
-        _run(directory, str(bindir / "pg_ctl"), "start", *where, *how)
-        if running := persistent_status():
-            return running
-        raise LocalServerError(f"PostgreSQL does not answer:{_tail(directory / 'log')}")
-
-
-def stop_persistent(*, remove: bool = False) -> bool:
-    """Stop the persistent server, with `remove` also its data; tell whether it was running.
-
-    Raises LocalServerError when it cannot be stopped or its directory is not privately ours.
-    """
-    directory = _persistent_directory()
-    if not _exists(directory):
-        return False
-    with _locked(directory):
-        running = persistent_status() is not None
-        if running:
-            where = f"--pgdata={directory / 'data'}"
-            how = ["--mode=fast", "--wait", f"--timeout={STOP_TIMEOUT}"]
-            _run(directory, str(find_postgres() / "pg_ctl"), "stop", where, *how)
-        elif _postmaster_alive(directory):
-            # Perhaps a stale file and a process that only has the number: not ours to kill.
-            raise LocalServerError(
-                f"the process named in {directory}/data/postmaster.pid does not answer:"
-                " stop it, or remove that file when it is no PostgreSQL"
-            )
-        if remove:
-            shutil.rmtree(directory)
-    return running
-
-
-def _parse(database_url: str) -> Server:
-    """Return the server of a PostgreSQL URL; ValueError, without the secret text, if it is none."""
-    try:
-        url = make_url(database_url)
-        port = int(str(url.query.get("port") or url.port or _PORT))
-    except (ArgumentError, ValueError):
-        raise ValueError("DATABASE_URL is not a valid URL") from None
-    if url.drivername not in {"postgres", "postgresql", "postgresql+psycopg"}:
-        raise ValueError(f"DATABASE_URL must begin with postgresql://, not {url.drivername}://")
-    query = {key: value for key, value in url.query.items() if isinstance(value, str)}
-    if len(query) < len(url.query):
-        raise ValueError("DATABASE_URL must not give a parameter twice")
-    # libpq lets a parameter override the same thing earlier in the URL.
+        url = parse_url(database_url)
+        # libpq lets a parameter override the same thing earlier in the URL.
+        facts = {**url.translate_connect_args(username="user", database="dbname"), **url.query}
+        port = int(str(facts.pop("port", PORT)))
+    except ValueError:
+        raise LocalServerError("DATABASE_URL must be a valid URL that begins with postgresql://") from None
+    if any(isinstance(value, tuple) for value in facts.values()):
+        raise LocalServerError("DATABASE_URL must not give a parameter twice")
+    facts.pop("dbname", None)
     return Server(
-        host=query.pop("host", "") or url.host or "localhost",
+        host=facts.pop("host", "localhost"),
         port=port,
-        user=query.pop("user", "") or url.username or getpass.getuser(),
-        password=query.pop("password", None) or url.password,
-        options=tuple((key, query[key]) for key in sorted(query.keys() - {"dbname", "port"})),
+        user=facts.pop("user", None) or getpass.getuser(),
+        password=facts.pop("password", None),
+        options=tuple(sorted(facts.items())),
     )
 
 
-@contextlib.contextmanager
+@contextmanager
 def server() -> Iterator[Server]:
     """Give the server of `DATABASE_URL` where that is set, else a `LocalPostgres` for the block.
 
-    An existing server is neither started nor stopped. Raises ValueError for a URL that is not
+    An existing server is neither started nor stopped. Raises LocalServerError for a URL that is not
     PostgreSQL's, and what `LocalPostgres` raises.
     """
     if database_url := os.environ.get("DATABASE_URL"):
-        yield _parse(database_url)
+        yield _given(database_url)
     else:
         with LocalPostgres() as private:
             yield private

@@ -18,7 +18,7 @@ from rich.table import Table
 from sqlalchemy import create_engine, pool, text
 from sqlalchemy.orm import Session
 
-from carnivore_db import Database, errors, identity, local, migrations
+from carnivore_db import Database, errors, identity, local, local_persistent, migrations
 from carnivore_db.catalog.verify import verify
 from carnivore_db.local import Server
 from carnivore_db.weekly import access_log, calculator, payments, reports, sessions
@@ -55,7 +55,7 @@ def tell(console: Console, *, keep: bool) -> bool:
     """Tell the story on `console`. `keep` leaves the server running. Returns whether all went as it must."""
     with ExitStack() as stack:
         console.rule("A private PostgreSQL")
-        server = local.start_persistent() if keep else stack.enter_context(local.server())
+        server = local_persistent.start() if keep else stack.enter_context(local.server())
         dbname = stack.enter_context(scratch_database(server, keep=keep))
         console.print(f"  Up. Database {dbname}, on a socket of its own: nothing was configured.")
         _migrate(console, server, dbname)

@@ -1,15 +1,9 @@
 """The private PostgreSQL: starts, answers, and leaves nothing behind, however its owner ends."""
 
-import contextlib
 import os
-import re
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -17,57 +11,16 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from carnivore_db import local
-from carnivore_db.local import LocalPostgres, LocalServerError, PostgreSQLNotFound, Server
+from carnivore_db.local import LocalPostgres, LocalServerError, Server
+from tests.support.processes import DEADLINE, eventually, gone, python
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-DEADLINE = 60
-
-
-def eventually(holds: Callable[[], bool]) -> bool:
-    """Wait for another process to bring something about."""
-    deadline = time.monotonic() + DEADLINE
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-def gone(pid: int) -> bool:
-    """A process nobody has reaped yet, as under a container's first process, is gone too."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return state.stdout.strip().startswith("Z")
-
-
-def answer(server: Server) -> int:
-    with psycopg.connect(server.dsn("postgres")) as connection:
-        row = connection.execute("select 1").fetchone()
-    assert row
-    return int(row[0])
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Server]:
     with LocalPostgres() as server:
         yield server
-
-
-@pytest.fixture
-def private_tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory for temporary files, which unlike `tmp_path` the server's user may enter."""
-    directory = Path(tempfile.mkdtemp(prefix="t-"))
-    directory.chmod(0o711)
-    monkeypatch.setattr(tempfile, "tempdir", str(directory))
-    yield directory
-    with contextlib.suppress(LocalServerError):
-        local.stop_persistent(remove=True)
-    shutil.rmtree(directory)
 
 
 def test_it_answers_and_has_the_extensions(running: Server) -> None:
@@ -120,18 +73,11 @@ def test_the_superuser_and_the_settings_are_the_callers() -> None:
 
 
 @as_root
-def test_the_server_of_root_is_not_root() -> None:
-    private = LocalPostgres()
-    with private as server:
-        data = Path(server.host) / "data"
-        assert int((data / "postmaster.pid").read_text().splitlines()[0]) == private.pid
-        owner = subprocess.run(
-            ["ps", "-o", "uid=", "-p", str(private.pid)],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert int(owner.stdout) == data.stat().st_uid != 0
+def test_the_server_of_root_is_not_root(running: Server) -> None:
+    data = Path(running.host) / "data"
+    pid = (data / "postmaster.pid").read_text().splitlines()[0]
+    owner = subprocess.run(["ps", "-o", "uid=", "-p", pid], capture_output=True, text=True, check=True)
+    assert int(owner.stdout) == data.stat().st_uid != 0
 
 
 def test_nothing_is_left_after_the_block() -> None:
@@ -139,14 +85,16 @@ def test_nothing_is_left_after_the_block() -> None:
     with private as server:
         pid, directory = private.pid, private.directory
         assert directory == Path(server.host)
+        assert int((directory / "data" / "postmaster.pid").read_text().splitlines()[0]) == pid
         with pytest.raises(LocalServerError, match="already running"):
             private.__enter__()
     assert gone(pid)
     assert not directory.exists()
+    assert not server.answers()
     with pytest.raises(LocalServerError, match="not running"):
         _ = private.pid
     with private as server:
-        assert answer(server) == 1
+        assert server.answers()
 
 
 def test_an_error_in_the_block_leaves_nothing() -> None:
@@ -172,7 +120,7 @@ def test_a_server_that_does_not_start_shows_its_log() -> None:
 
 def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "START_TIMEOUT", 0.1)
-    monkeypatch.setattr(local, "_answers", lambda _server: False)
+    monkeypatch.setattr(Server, "answers", lambda _server: False)
     private = LocalPostgres()
     with pytest.raises(LocalServerError, match="did not start within"):
         private.__enter__()
@@ -182,15 +130,15 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch
 # Tells what it started, then waits to be ended from outside. SIGINT may come in ignored.
 OWNER = """
 import os, signal, time
-from carnivore_db import local
+from carnivore_db.local import LocalPostgres, Server
 signal.signal(signal.SIGINT, signal.default_int_handler)
-private = local.LocalPostgres()
+private = LocalPostgres()
 def tell(fork=0):
     print(private.pid, private._guard.pid, fork, private.directory, flush=True)
     time.sleep(600)
 """
 RUNNING = OWNER + "with private: tell()"
-STARTING = OWNER + "local._answers = lambda server: tell()\nwith private: pass"
+STARTING = OWNER + "Server.answers = lambda server: tell()\nwith private: pass"
 FORKED = (
     OWNER
     + """
@@ -209,26 +157,9 @@ with private as server:
     fork = os.fork()
     if fork:
         os.waitpid(fork, 0)
-        print("answers" if local._answers(server) else "stopped")
+        print("answers" if server.answers() else "stopped")
 """
 )
-
-
-@contextlib.contextmanager
-def owner(script: str) -> Iterator[subprocess.Popen[str]]:
-    root = str(Path(local.__file__).parents[1])
-    process = subprocess.Popen(
-        [sys.executable, "-c", script],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)])},
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 @pytest.mark.parametrize("script", [RUNNING, STARTING], ids=["running", "starting"])
@@ -242,7 +173,7 @@ def owner(script: str) -> Iterator[subprocess.Popen[str]]:
     ],
 )
 def test_nothing_outlives_its_owner(script: str, how: signal.Signals) -> None:
-    with owner(script) as process:
+    with python(script) as process:
         assert process.stdout
         server, guard, _, directory = process.stdout.readline().split()
         assert Path(directory).is_dir()
@@ -254,7 +185,7 @@ def test_nothing_outlives_its_owner(script: str, how: signal.Signals) -> None:
 
 
 def test_a_fork_of_the_owner_does_not_keep_the_server() -> None:
-    with owner(FORKED) as process:
+    with python(FORKED) as process:
         assert process.stdout
         server, guard, fork, directory = process.stdout.readline().split()
         process.kill()
@@ -268,64 +199,9 @@ def test_a_fork_of_the_owner_does_not_keep_the_server() -> None:
 
 
 def test_a_fork_that_leaves_the_block_does_not_stop_the_server() -> None:
-    with owner(FORK_LEAVES) as process:
+    with python(FORK_LEAVES) as process:
         said, _ = process.communicate(timeout=DEADLINE)
     assert said == "answers\n"
-
-
-def test_without_postgresql_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_candidates", lambda: iter([Path("/nonexistent")]))
-    with pytest.raises(PostgreSQLNotFound) as caught:
-        LocalPostgres().__enter__()
-    message = str(caught.value)
-    assert "\n" not in message
-    for hint in ("apt-get install postgresql", "brew install postgresql@17", "make setup"):
-        assert hint in message
-
-
-def fake_install(bindir: Path, version: str, *, extensions: tuple[str, ...]) -> None:
-    bindir.mkdir(parents=True)
-    for name in ("initdb", "pg_ctl", "postgres"):
-        program = bindir / name
-        program.write_text(f"#!/bin/sh\necho 'postgres (PostgreSQL) {version}'\n")
-        program.chmod(0o755)
-    controls = bindir.parent / "share" / "extension"
-    controls.mkdir(parents=True)
-    for extension in extensions:
-        (controls / f"{extension}.control").touch()
-
-
-def test_the_search_follows_links_and_passes_over_the_unfit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    both = ("citext", "pgcrypto")
-    fake_install(tmp_path / "old" / "bin", "14.9", extensions=both)
-    # Numbered beyond any release, so that no system directory can supply what it lacks.
-    fake_install(tmp_path / "bare" / "bin", "9917.1", extensions=("pgcrypto",))
-    fake_install(tmp_path / "good" / "bin", "9918beta1", extensions=both)
-    links = tmp_path / "links"
-    links.mkdir()
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0)
-    monkeypatch.setattr(local, "_PLACES", ())
-
-    unfit = [closed, tmp_path / "old" / "bin", tmp_path / "bare" / "bin", links]
-    monkeypatch.setenv("PATH", os.pathsep.join(map(str, unfit)))
-    with pytest.raises(PostgreSQLNotFound, match=r"old/bin is version 14; .*bare/bin lacks citext"):
-        local.find_postgres()
-
-    (links / "initdb").symlink_to(tmp_path / "good" / "bin" / "initdb")
-    assert local.find_postgres() == tmp_path / "good" / "bin"
-
-
-def test_higher_versions_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for version in ("9.6", "16", "100", "18"):
-        fake_install(tmp_path / version / "bin", version, extensions=())
-    monkeypatch.setenv("PATH", "/nonexistent")
-    monkeypatch.setattr(local, "_PLACES", (f"{tmp_path}/*/bin".lstrip("/"),))
-    in_path, *others = local._candidates()
-    assert in_path == Path("/nonexistent")
-    assert [path.parent.name for path in others] == ["100", "18", "16", "9.6"]
 
 
 def test_database_url_is_used_as_it_is(running: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,14 +213,14 @@ def test_database_url_is_used_as_it_is(running: Server, monkeypatch: pytest.Monk
     monkeypatch.setenv("DATABASE_URL", url)
     with local.server() as server:
         assert server == running
-        assert answer(server) == 1
-    assert answer(running) == 1
+        assert server.answers()
+    assert running.answers()
 
 
 def test_without_database_url_the_server_is_private(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
     with local.server() as server:
-        assert answer(server) == 1
+        assert server.answers()
     assert not Path(server.host).exists()
 
 
@@ -369,6 +245,13 @@ def test_every_usual_scheme_is_understood(scheme: str, monkeypatch: pytest.Monke
         assert "s@fe" not in str(server.url("y"))
 
 
+def test_parameters_override_what_the_url_says_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters = "host=/run/db&port=6543&user=you&password=new&dbname=y"
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://me:old@db.example:5433/x?{parameters}")
+    with local.server() as server:
+        assert server == Server("/run/db", 6543, "you", "new")
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -382,95 +265,7 @@ def test_every_usual_scheme_is_understood(scheme: str, monkeypatch: pytest.Monke
 )
 def test_other_urls_are_refused_without_their_password(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", url)
-    with pytest.raises(ValueError, match="DATABASE_URL") as caught, local.server():
+    with pytest.raises(LocalServerError, match="DATABASE_URL") as caught, local.server():
         pass
     assert "sec" not in str(caught.value)
-
-
-def test_the_persistent_server_starts_once_and_stops(private_tmp: Path) -> None:
-    assert local.persistent_status() is None
-    assert local.stop_persistent() is False
-
-    server = local.start_persistent()
-    pid_file = Path(server.host) / "data" / "postmaster.pid"
-    before = pid_file.read_text()
-    assert Path(server.host).parent == private_tmp
-    assert local.start_persistent() == server == local.persistent_status()
-    assert pid_file.read_text() == before
-    with psycopg.connect(server.dsn("postgres")) as connection:
-        connection.execute("create table kept ()")
-
-    pid = int(before.splitlines()[0])
-    assert local.stop_persistent() is True
-    assert eventually(lambda: gone(pid))
-    assert local.persistent_status() is None
-    assert local.stop_persistent() is False
-
-    with psycopg.connect(local.start_persistent().dsn("postgres")) as connection:
-        assert connection.execute("select count(*) from kept").fetchone() == (0,)
-    assert local.stop_persistent(remove=True) is True
-    assert list(private_tmp.iterdir()) == []
-
-
-def test_the_persistent_server_outlives_its_starter(private_tmp: Path) -> None:
-    start = "from carnivore_db import local; print(local.start_persistent().host)"
-    with owner(f"import tempfile; tempfile.tempdir = {str(private_tmp)!r}; {start}") as process:
-        said, _ = process.communicate(timeout=DEADLINE)
-    server = local.persistent_status()
-    assert server
-    assert server.host == said.strip()
-    assert answer(server) == 1
-
-
-def test_two_persistent_starts_at_once_make_one_server(private_tmp: Path) -> None:
-    start = "from carnivore_db import local; print(local.start_persistent())"
-    script = f"import tempfile; tempfile.tempdir = {str(private_tmp)!r}; {start}"
-    with owner(script) as one, owner(script) as two:
-        said = {process.communicate(timeout=DEADLINE)[0] for process in (one, two)}
-    assert said == {f"{local.persistent_status()}\n"}
-
-
-def test_a_persistent_start_that_fails_shows_the_log(private_tmp: Path) -> None:
-    directory = Path(local.start_persistent().host)
-    local.stop_persistent()
-    (directory / "data" / "PG_VERSION").write_text("9.6\n")
-    with pytest.raises(LocalServerError, match=r"pg_ctl: (.|\n)*version 9\.6"):
-        local.start_persistent()
-    assert local.persistent_status() is None
-
-
-def test_a_stale_pid_file_stops_nobody(private_tmp: Path) -> None:
-    directory = Path(local.start_persistent().host)
-    local.stop_persistent()
-    pid_file = directory / "data" / "postmaster.pid"
-    with owner(OWNER + "time.sleep(600)") as process:
-        pid_file.write_text(f"{process.pid}\n")
-        assert local.persistent_status() is None
-        with pytest.raises(LocalServerError, match="does not answer"):
-            local.stop_persistent(remove=True)
-        assert process.poll() is None
-    assert directory.exists()
-    assert local.stop_persistent(remove=True) is False
-    assert not directory.exists()
-
-
-@pytest.mark.parametrize("mine", ["link", "open", "file", "foreign"])
-def test_a_directory_that_is_not_ours_is_refused(mine: str, private_tmp: Path, tmp_path: Path) -> None:
-    path = private_tmp / f"carnivore-db-{os.geteuid()}"
-    if mine == "link":
-        tmp_path.chmod(0o700)
-        path.symlink_to(tmp_path)
-    elif mine == "open":
-        path.mkdir()
-        path.chmod(0o755)
-    elif mine == "file":
-        path.touch(mode=0o600)
-    elif os.geteuid() == 0:
-        path.mkdir(mode=0o700)
-        os.chown(path, 4242, 4242)
-    else:
-        pytest.skip("only root can give a directory away")
-    for use in (local.start_persistent, local.stop_persistent, local.persistent_status):
-        with pytest.raises(LocalServerError, match=re.escape(str(path))):
-            use()
-    assert list(tmp_path.iterdir()) == []
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,257 @@
+"""Errors: every SQLSTATE and every rule has its type, its field and no row."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import CheckConstraint, Constraint, ForeignKeyConstraint, Table, text
+
+import carnivore_db
+from carnivore_db import Database, Identity, errors, identity
+from carnivore_db.base import Base
+from carnivore_db.errors import (
+    AlreadyExists,
+    AppendOnly,
+    Busy,
+    CarnivoreError,
+    DatabaseError,
+    Immutable,
+    InvalidInput,
+    PermissionRefused,
+    SchemaMismatch,
+    Unavailable,
+)
+from tests.support.databases import Shape, TestDatabase
+
+for module in pkgutil.walk_packages(carnivore_db.__path__, "carnivore_db."):
+    if module.name.endswith(".models"):
+        importlib.import_module(module.name)
+
+SECRET = "5ec2e7c0ffee@example.com"
+NOT_MAPPED = {
+    "last_access_after_creation",
+    "last_active_after_creation",
+    "completed_at_with_completed",
+    "session_table_with_key",
+    "report_expiry_changes_report_id_fkey",
+}
+
+
+@pytest.fixture(scope="module")
+def database(plain_shape: Shape, plain_template: str) -> Iterator[TestDatabase]:
+    with plain_shape.clone(plain_template) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def owning(database: TestDatabase) -> Iterator[Database]:
+    made = Database(database.migrator_url)
+    yield made
+    made.close()
+
+
+def raised(db: Database, who: Identity, *statements: str) -> CarnivoreError:
+    """What the last of the statements raises."""
+
+    def run() -> None:
+        with db.transaction(who) as tx:
+            for statement in statements:
+                tx.execute(text(statement))
+
+    with pytest.raises(CarnivoreError) as caught:
+        run()
+    return caught.value
+
+
+def constraints() -> Iterator[Any]:
+    for table in Base.metadata.sorted_tables:
+        for constraint in sorted(table.constraints, key=lambda one: str(one.name)):
+            if isinstance(constraint, CheckConstraint | ForeignKeyConstraint):
+                missing = pytest.mark.xfail(
+                    strict=True, raises=AssertionError, reason="not in errors._FIELDS or errors._RULES"
+                )
+                marks = [missing] if constraint.name in NOT_MAPPED else []
+                yield pytest.param(table, constraint, id=f"{table.name}.{constraint.name}", marks=marks)
+
+
+@pytest.mark.parametrize(("table", "constraint"), constraints())
+def test_every_constraint_names_a_field_or_has_a_type(table: Table, constraint: Constraint) -> None:
+    check = isinstance(constraint, CheckConstraint)
+    kind = psycopg.errors.CheckViolation if check else psycopg.errors.ForeignKeyViolation
+    facts = SimpleNamespace(constraint_name=constraint.name, table_name=table.name, column_name=None)
+    error = errors.translate(type("Refused", (kind,), {"diag": facts})())
+    if isinstance(error, InvalidInput):
+        assert error.field in table.columns
+        assert error.rule == constraint.name
+        if isinstance(constraint, ForeignKeyConstraint):
+            assert error.field in constraint.columns
+    else:
+        assert isinstance(error, errors.NotFound)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("08000", Unavailable),
+        ("08006", Unavailable),
+        ("40001", Busy),
+        ("40P01", Busy),
+        ("55P03", Busy),
+        ("57014", Busy),
+        ("42501", PermissionRefused),
+        ("42703", SchemaMismatch),
+        ("42883", SchemaMismatch),
+        ("42P01", SchemaMismatch),
+        ("3F000", SchemaMismatch),
+        ("53100", Unavailable),
+        ("53300", Unavailable),
+        ("57P01", Unavailable),
+        ("57P03", Unavailable),
+        ("22003", InvalidInput),
+        ("22P02", InvalidInput),
+        ("54001", InvalidInput),
+        ("42601", DatabaseError),
+        ("P0001", DatabaseError),
+        ("XX000", DatabaseError),
+    ],
+)
+def test_every_sqlstate_has_its_type(
+    owning: Database, database: TestDatabase, code: str, expected: type
+) -> None:
+    statement = (
+        f"DO $$ BEGIN RAISE EXCEPTION '{SECRET}' USING ERRCODE = '{code}', DETAIL = '{SECRET}'; END $$"
+    )
+    error = raised(owning, Identity(database.shape.migrator), statement)
+    assert type(error) is expected
+    if isinstance(error, DatabaseError):
+        assert error.sqlstate == code
+    assert SECRET not in f"{error} {error!r}"
+    assert isinstance(error.__cause__, psycopg.Error)
+    if not isinstance(error, Unavailable):
+        assert SECRET not in f"{error.__cause__} {error.__cause__!r}"
+
+
+def test_real_refusals_have_their_types(owning: Database, database: TestDatabase) -> None:
+    owner = Identity(database.shape.migrator)
+    for statement, expected in (
+        ("SELECT * FROM public.nothing", SchemaMismatch),
+        ("SELECT nothing FROM public.user_sessions", SchemaMismatch),
+        ("SELECT public.nothing()", SchemaMismatch),
+        ("SELECT * FROM nowhere.nothing", SchemaMismatch),
+        ("SELECT 1 / 0", InvalidInput),
+        ("SELECT 'x'::int", InvalidInput),
+        ("SELECT '[5'::jsonb", InvalidInput),
+        ("SELEKT", DatabaseError),
+        ("SET LOCAL statement_timeout = '1ms'; SELECT pg_sleep(60)", Busy),
+        ("SET LOCAL ROLE anon; SELECT * FROM public.user_sessions", PermissionRefused),
+    ):
+        assert type(raised(owning, owner, *statement.split("; "))) is expected, statement
+
+
+def test_a_lock_that_another_holds_is_busy(owning: Database, database: TestDatabase) -> None:
+    with database.connect() as other:
+        other.execute("LOCK TABLE public.user_sessions")
+        error = raised(
+            owning,
+            Identity(database.shape.migrator),
+            "SET LOCAL lock_timeout = '1ms'",
+            "SELECT * FROM public.user_sessions",
+        )
+    assert type(error) is Busy
+
+
+def test_a_database_without_the_schema_says_so(plain_shape: Shape, plain_template: str) -> None:
+    with plain_shape.clone(None) as empty:
+        db = Database(empty.app_url)
+        error = raised(db, identity.service(), "SELECT * FROM public.user_sessions")
+        db.close()
+    assert type(error) is SchemaMismatch
+    assert "carnivore-db upgrade" in str(error)
+
+
+ROW = (
+    "INSERT INTO public.user_sessions (id, email, path_choice, macro_data, stripe_payment_id)"
+    f" VALUES (7, '{SECRET}', 'keto', '{{}}', 'pi_1')"
+)
+REPORT = (
+    "INSERT INTO public.generated_reports (id, session_id, access_token, report_html, questionnaire_data,"
+    f" expires_at) VALUES (7, 7, '{'5ec2e7c0' * 8}', '{SECRET}', '{{}}', now() + interval '1 day')"
+)
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "columns"),
+    [
+        ("user_sessions", "id = 8", ("id",)),
+        ("user_sessions", "created_at = 'epoch'", ("created_at",)),
+        ("generated_reports", "email = 'eve@example.com'", ("email",)),
+        (
+            "generated_reports",
+            "report_html = 'x', access_token = repeat('0', 64)",
+            ("access_token", "report_html"),
+        ),
+    ],
+)
+def test_what_never_changes_is_named(
+    owning: Database, database: TestDatabase, table: str, change: str, columns: tuple[str, ...]
+) -> None:
+    error = raised(
+        owning, Identity(database.shape.migrator), ROW, REPORT, f"UPDATE public.{table} SET {change}"
+    )
+    assert isinstance(error, Immutable)
+    assert (error.table, error.columns) == (table, columns)
+    assert all(column in str(error) for column in columns)
+    assert SECRET not in f"{error} {error.__cause__}"
+
+
+ACCESS = "INSERT INTO public.report_access_log (report_id) VALUES (7)"
+CHANGE = "UPDATE public.generated_reports SET expires_at = expires_at + interval '1 day'"
+of_a_partition = pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="the trigger of a partition gives the partition's name"
+)
+
+
+@pytest.mark.parametrize(
+    ("table", "statement"),
+    [
+        ("report_expiry_changes", "DELETE FROM public.report_expiry_changes"),
+        ("report_expiry_changes", "UPDATE public.report_expiry_changes SET reason = 'x'"),
+        ("report_expiry_changes", "TRUNCATE public.report_expiry_changes"),
+        ("report_access_log", "TRUNCATE public.report_access_log"),
+        pytest.param("report_access_log", "DELETE FROM public.report_access_log", marks=of_a_partition),
+        pytest.param("report_access_log", "UPDATE public.report_access_log SET id = 0", marks=of_a_partition),
+    ],
+)
+def test_a_trail_that_is_append_only_is_named(
+    owning: Database, database: TestDatabase, table: str, statement: str
+) -> None:
+    error = raised(owning, Identity(database.shape.migrator), ROW, REPORT, ACCESS, CHANGE, statement)
+    assert isinstance(error, AppendOnly)
+    assert error.table == table
+
+
+def test_a_value_that_exists_names_its_index(owning: Database, database: TestDatabase) -> None:
+    again = ROW.replace("(7,", "(8,")
+    error = raised(owning, Identity(database.shape.migrator), ROW, again)
+    assert isinstance(error, AlreadyExists)
+    assert error.rule == "idx_user_sessions_stripe_payment_id"
+    assert SECRET not in f"{error} {error.__cause__}"
+
+
+def test_every_error_is_of_one_family_and_says_something() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    ours = [kind for kind in kinds if kind.__module__ == errors.__name__]
+    assert len(ours) > 15
+    for kind in ours:
+        assert issubclass(kind, CarnivoreError)
+        assert (kind.__doc__ or "").strip()
+
+
+def test_the_end_of_access_is_in_the_message() -> None:
+    error = errors.ReportExpired(datetime(2026, 2, 14, 12, tzinfo=UTC))
+    assert str(error) == "The report's access ended at 2026-02-14T12:00:00+00:00"
