@@ -57,6 +57,7 @@ def run_offline() -> None:
         context.execute(f"SET lock_timeout = '{settings.migration_lock_timeout}s'")
         context.execute(f"SET statement_timeout = '{settings.migration_statement_timeout}s'")
         context.execute("SET search_path = public")
+        context.execute("SET standard_conforming_strings = on")
         context.execute(f"CREATE SCHEMA IF NOT EXISTS {VERSION_SCHEMA}")
         context.run_migrations()
 
@@ -81,10 +82,11 @@ def run_online(connection: Connection) -> None:
     The settings and the lock are the session's, so this needs a direct connection: a pooling proxy in
     transaction mode would hand the session to somebody else between two revisions.
     """
-    connection.execute(text("SET search_path = public"))
-    connection.execute(text(f"SET statement_timeout = '{settings.migration_statement_timeout}s'"))
     wait_for_turn(connection)
     try:
+        connection.execute(text("SET search_path = public"))
+        connection.execute(text("SET standard_conforming_strings = on"))
+        connection.execute(text(f"SET statement_timeout = '{settings.migration_statement_timeout}s'"))
         connection.execute(text(f"SET lock_timeout = '{settings.migration_lock_timeout}s'"))
         if connection.scalar(text(f"SELECT to_regnamespace('{VERSION_SCHEMA}') IS NULL")):
             connection.execute(text(f"CREATE SCHEMA {VERSION_SCHEMA}"))
@@ -97,6 +99,7 @@ def run_online(connection: Connection) -> None:
         connection.rollback()
         connection.execute(text(f"SELECT pg_advisory_unlock({ADVISORY_LOCK})"))
         connection.execute(text("RESET search_path"))
+        connection.execute(text("RESET standard_conforming_strings"))
         connection.execute(text("RESET statement_timeout"))
         connection.execute(text("RESET lock_timeout"))
         connection.commit()

@@ -1,5 +1,6 @@
 """Database and AsyncDatabase: an engine with a pool, and transactions that know who is asking."""
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -13,12 +14,20 @@ from carnivore_db import errors
 from carnivore_db.identity import Identity
 from carnivore_db.settings import Settings, parse_url
 
+LOG_NAME = "carnivore_db"
+
+# At DEBUG SQLAlchemy logs every row it reads, and rows hold tokens, addresses and pages.
+logging.getLogger(f"sqlalchemy.engine.Engine.{LOG_NAME}").addFilter(
+    lambda record: record.levelno > logging.DEBUG
+)
+
 
 def _engine_options(settings: Settings) -> dict[str, Any]:
     return {
         "pool_size": settings.pool_size,
         "max_overflow": settings.max_overflow,
         "pool_pre_ping": True,
+        "logging_name": LOG_NAME,
         "hide_parameters": True,  # they hold tokens and e-mail addresses
         # Names are qualified whatever the session's search_path says.
         "execution_options": {"schema_translate_map": {None: "public"}},

@@ -145,6 +145,7 @@ _RULES: dict[str, Callable[[Diagnostic], CarnivoreError]] = {
     "generated_reports_session_id_fkey": lambda diag: SessionNotFound(),
     "report_access_log_report_id_fkey": lambda diag: ReportNotFound(),
     "report_access_pending_report_id_fkey": lambda diag: ReportNotFound(),
+    "report_expiry_changes_report_id_fkey": lambda diag: ReportNotFound(),
     "calculator2_sessions_report_token_fkey": lambda diag: ReportNotFound(),
 }
 
@@ -162,6 +163,10 @@ _FIELDS = {
     "calculator2_sessions_pricing_tier_fkey": "pricing_tier",
     "code_valid": "code",
     "event_id_valid": "id",
+    "completed_at_with_completed": "completed_at",
+    "last_access_after_creation": "last_accessed_at",
+    "last_active_after_creation": "last_active_at",
+    "session_table_with_key": "session_key",
 }
 
 # By SQLSTATE, or by its class (its first two characters).

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import wraps
+from inspect import signature
 from ipaddress import ip_address
 from typing import Annotated, ParamSpec, TypeVar
 
@@ -25,7 +26,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from carnivore_db.base import EMAIL_PATTERN, JsonObject
+from carnivore_db.base import EMAIL_PATTERN, MAX_DEPTH, MAX_NUMBER, JsonObject
 from carnivore_db.errors import InvalidInput
 
 P = ParamSpec("P")
@@ -54,6 +55,7 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
 
     Raises InvalidInput for the first value that breaks a rule; TypeError for a wrong call.
     """
+    names = list(signature(function).parameters)
     checking = validate_call(config=ConfigDict(arbitrary_types_allowed=True, hide_input_in_errors=True))(
         function
     )
@@ -67,7 +69,9 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
         # Raised here so that the values, which the first error holds, are not chained to it.
         if fault["type"] in _MISCALLS:
             raise TypeError(f"{function.__name__}(): {fault['msg']}: {fault['loc'][0]}")
-        raise _invalid(fault)
+        place = fault["loc"][0]  # a number for an argument given by position
+        outer = names[place] if isinstance(place, int) else str(place)
+        raise _invalid(fault, outer, skip=1)
 
     return call
 
@@ -85,9 +89,9 @@ def _first(error: ValidationError) -> ErrorDetails:
     return error.errors(include_input=False, include_url=False)[0]
 
 
-def _invalid(fault: ErrorDetails, *outer: str) -> InvalidInput:
+def _invalid(fault: ErrorDetails, outer: str, *, skip: int = 0) -> InvalidInput:
     inner = fault.get("ctx", {}).get("path")
-    where = ".".join(str(part) for part in (*outer, *fault["loc"], inner) if part is not None)
+    where = ".".join(str(part) for part in (outer, *fault["loc"][skip:], inner) if part is not None)
     return InvalidInput(where, fault["type"], fault["msg"])
 
 
@@ -102,7 +106,9 @@ def _text(value: str) -> str:
 
 
 def _email(value: object) -> str:
-    folded = _text(value).strip().lower() if isinstance(value, str) else ""
+    given = _text(value) if isinstance(value, str) else ""
+    # Some letters become ASCII when they are folded: they are refused before.
+    folded = given.strip().lower() if given.isascii() else ""
     if len(folded) > 255 or _EMAIL.match(folded) is None:
         raise PydanticCustomError("email_valid", "must be an address such as name@example.com")
     return folded
@@ -118,18 +124,30 @@ def check_json(value: object, limit: int) -> JsonObject:
     """`value` as a JSON object that PostgreSQL can hold, of at most `limit` bytes of text."""
     if not isinstance(value, Mapping):
         raise PydanticCustomError("json_object", "must be a JSON object")
+    _check_json_value(value, MAX_DEPTH)
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         size = len(text.encode())
-    except (TypeError, ValueError, RecursionError):
-        raise PydanticCustomError(
-            "json_value", "must hold only what JSON can: no NaN, no dates, no endless nesting"
-        ) from None
+    except (TypeError, ValueError):
+        raise PydanticCustomError("json_value", "must hold only what JSON can: no NaN, no dates") from None
     if _JSON_NUL.search(text):
         raise PydanticCustomError("no_nul", "must not hold a NUL character")
     if size > limit:
         raise PydanticCustomError("json_size", "must take at most {limit} bytes", {"limit": limit})
     return dict(value)
+
+
+def _check_json_value(value: object, levels: int) -> None:
+    if levels < 0:
+        raise PydanticCustomError("json_value", "must nest at most {depth} deep", {"depth": MAX_DEPTH})
+    if isinstance(value, int) and abs(value) > MAX_NUMBER:
+        raise PydanticCustomError("json_value", "must hold numbers of at most 308 digits")
+    if isinstance(value, Mapping):
+        for item in value.values():
+            _check_json_value(item, levels - 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_json_value(item, levels - 1)
 
 
 def payload(model: type[BaseModel], limit: int) -> PlainValidator:
@@ -155,9 +173,11 @@ def payload(model: type[BaseModel], limit: int) -> PlainValidator:
 
 def _client_ip(value: object) -> str | None:
     try:
-        return str(ip_address(str(value).strip()))
+        address = ip_address(str(value).strip())
     except ValueError:
         return None
+    # An address with a zone means something on the client's own link alone; inet has none.
+    return None if getattr(address, "scope_id", None) else str(address)
 
 
 def _user_agent(value: object) -> str | None:
@@ -182,6 +202,7 @@ Email = Annotated[str, BeforeValidator(_email)]
 Text = Annotated[str, Field(strict=True), _for_text(_text)]
 FilledText = Annotated[Text, _for_text(_not_blank)]
 Limit = Annotated[int, Field(strict=True, ge=1, le=1000)]
+Threshold = Annotated[int, Field(strict=True, ge=2, le=2**31 - 1)]
 BatchSize = Annotated[int, Field(strict=True, ge=1, le=100_000)]
 Validity = Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(days=3653))]
 Grace = Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=36530))]

@@ -24,7 +24,7 @@ def ini_file() -> Path:
 def config(url: URL | None = None, *, on_step: Callable[[str], None] | None = None) -> Config:
     """Alembic's configuration for `url` (DATABASE_URL when None).
 
-    `on_step` is called with each revision's id when it has been applied or taken back.
+    `on_step` is called with each revision's id when its work is done, just before it is committed.
     """
     made = Config(str(ini_file()))
     made.attributes["url"] = url

@@ -17,7 +17,7 @@ def parse_url(text: str) -> URL:
     """
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         url = None
     if url is None or url.drivername not in {"postgres", "postgresql", DRIVER}:
         raise ValueError("must be a URL that begins with postgresql://")

@@ -28,7 +28,7 @@ CREATE TABLE public.user_sessions (
     CONSTRAINT user_sessions_pkey PRIMARY KEY (id),
     CONSTRAINT email_valid CHECK (email ~ '^[a-z0-9._%+''-]+@([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$'),
     CONSTRAINT path_choice_valid CHECK (path_choice IN ('carnivore', 'keto', 'paleo', 'custom')),
-    CONSTRAINT macro_data_valid CHECK (jsonb_typeof(macro_data) = 'object' AND octet_length(macro_data::text) <= 65536),
+    CONSTRAINT macro_data_valid CHECK (jsonb_typeof(macro_data) = 'object' AND octet_length(macro_data::text) <= 65536 AND NOT jsonb_path_exists(macro_data, '$.**{65}') AND NOT jsonb_path_exists(macro_data, '$.** ? (@ > 1e308 || @ < -1e308)')),
     CONSTRAINT payment_status_valid CHECK (payment_status IN ('pending', 'completed', 'failed', 'refunded')),
     CONSTRAINT payment_id_with_completed CHECK (payment_status NOT IN ('completed', 'refunded') OR stripe_payment_id IS NOT NULL),
     CONSTRAINT payment_id_not_empty CHECK (stripe_payment_id ~ '\S')
@@ -157,6 +157,12 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
 BEGIN
     NEW.email := lower(coalesce(NEW.email, (
         SELECT session.email FROM public.user_sessions AS session WHERE session.id = NEW.session_id)));
+    IF NEW.email IS NULL AND NEW.session_id IS NOT NULL THEN
+        -- Without a session there is no address either: say what is missing first.
+        RAISE EXCEPTION 'no session has this id'
+            USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'generated_reports_session_id_fkey',
+                  SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
+    END IF;
     RETURN NEW;
 END
 $$;
@@ -178,6 +184,8 @@ COMMENT ON FUNCTION carnivore.record_expiry_change() IS 'Writes report_expiry_ch
 -- caller by a policy must not look like a report that is gone.
 CREATE FUNCTION carnivore.refuse_rewriting() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    trail name;
 BEGIN
     IF TG_OP = 'DELETE' THEN
         PERFORM FROM public.generated_reports AS report WHERE report.id = OLD.report_id;
@@ -185,9 +193,13 @@ BEGIN
             RETURN OLD;
         END IF;
     END IF;
-    RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP
+    SELECT parent.relname INTO trail
+    FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class AS parent ON parent.oid = inhparent
+    WHERE inhrelid = TG_RELID;
+    trail := coalesce(trail, TG_TABLE_NAME);
+    RAISE EXCEPTION '% is append-only: % refused', trail, TG_OP
         USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'append_only',
-              SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
+              SCHEMA = TG_TABLE_SCHEMA, TABLE = trail;
 END
 $$;
 COMMENT ON FUNCTION carnivore.refuse_rewriting() IS 'Append-only: rows go with their report and in no other way.';

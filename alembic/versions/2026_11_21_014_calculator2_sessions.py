@@ -38,7 +38,7 @@ CREATE TABLE public.calculator2_sessions (
     expires_at timestamptz DEFAULT now() + '48 hours'::interval NOT NULL,
     CONSTRAINT calculator2_sessions_pkey PRIMARY KEY (id),
     CONSTRAINT session_token_valid CHECK (session_token ~ '^[A-Za-z0-9_-]{32}$'),
-    CONSTRAINT form_state_valid CHECK (jsonb_typeof(form_state) = 'object' AND octet_length(form_state::text) <= 65536),
+    CONSTRAINT form_state_valid CHECK (jsonb_typeof(form_state) = 'object' AND octet_length(form_state::text) <= 65536 AND NOT jsonb_path_exists(form_state, '$.**{65}') AND NOT jsonb_path_exists(form_state, '$.** ? (@ > 1e308 || @ < -1e308)')),
     CONSTRAINT amount_paid_not_negative CHECK (amount_paid >= 0),
     CONSTRAINT payment_status_valid CHECK (payment_status IN ('pending', 'completed', 'failed', 'refunded')),
     CONSTRAINT expiry_after_creation CHECK (expires_at > created_at),
@@ -135,7 +135,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
 BEGIN
     RETURN QUERY
     UPDATE public.calculator2_sessions AS session
-    SET form_state = coalesce(session.form_state, '{}') || coalesce($2, '{}'),
+    SET form_state = CASE WHEN $2 IS NULL THEN session.form_state ELSE coalesce(session.form_state, '{}') || $2 END,
         pricing_tier = coalesce($3, session.pricing_tier)
     WHERE session.session_token = $1 AND session.expires_at > statement_timestamp()
     RETURNING session.form_state, session.pricing_tier, session.payment_status, session.last_active_at, session.expires_at;

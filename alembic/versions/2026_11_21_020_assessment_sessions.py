@@ -25,7 +25,7 @@ CREATE TABLE public.cw_assessment_sessions (
     completed_at timestamptz,
     is_test boolean DEFAULT false NOT NULL,
     CONSTRAINT cw_assessment_sessions_pkey PRIMARY KEY (id),
-    CONSTRAINT form_data_is_object CHECK (jsonb_typeof(form_data) = 'object' AND octet_length(form_data::text) <= 262144),
+    CONSTRAINT form_data_is_object CHECK (jsonb_typeof(form_data) = 'object' AND octet_length(form_data::text) <= 262144 AND NOT jsonb_path_exists(form_data, '$.**{65}') AND NOT jsonb_path_exists(form_data, '$.** ? (@ > 1e308 || @ < -1e308)')),
     CONSTRAINT email_format CHECK (email ~ '^[a-z0-9._%+''-]+@([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$'),
     CONSTRAINT first_name_not_empty CHECK (first_name ~ '\S'),
     CONSTRAINT payment_status_valid CHECK (payment_status IN ('pending', 'completed', 'failed', 'refunded')),

@@ -4,7 +4,8 @@ Why: every later revision grants to anon, authenticated and service_role and ask
 calling. Supabase has all of that; plain PostgreSQL gets the same here, under the same names, so that
 one set of policies serves both. On Supabase this revision adds the extension citext and nothing else.
 
-It needs CREATE on the database and, where the roles are missing, CREATEROLE; never a superuser.
+It needs CREATE on the database and in the schema public and, where the roles are missing, CREATEROLE;
+never a superuser.
 """
 
 from alembic import op
@@ -27,6 +28,7 @@ BEGIN
             EXECUTE format('CREATE ROLE %I NOLOGIN NOINHERIT', wanted);
         EXCEPTION WHEN duplicate_object OR unique_violation THEN
             RAISE NOTICE 'role % was made by another migration just now', wanted;
+            CONTINUE;
         END;
         CONTINUE WHEN wanted <> 'service_role';
         BEGIN

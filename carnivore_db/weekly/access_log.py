@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 from sqlalchemy import func, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from carnivore_db.errors import ReportNotFound
-from carnivore_db.inputs import AccessedAt, BatchSize, ClientIP, Id, Limit, UserAgent, validated
+from carnivore_db.inputs import AccessedAt, BatchSize, ClientIP, Id, Limit, Threshold, UserAgent, validated
 from carnivore_db.weekly.models import ReportAccess
 
 _INSERT = text("""
@@ -42,16 +42,18 @@ _PER_DAY = text("""
 """)
 
 _UNUSUAL = text("""
-    WITH minutes AS (
-        SELECT report_id, date_trunc('minute', accessed_at) AS minute, count(*) AS accesses
-        FROM public.report_access_log WHERE accessed_at >= :since GROUP BY 1, 2
-    ), bursts AS (
-        SELECT report_id, max(accesses) AS burst FROM minutes GROUP BY report_id
+    WITH accesses AS (
+        SELECT report_id, ip_address, count(*) OVER (
+            PARTITION BY report_id ORDER BY accessed_at
+            RANGE BETWEEN interval '59.999999 seconds' PRECEDING AND CURRENT ROW
+        ) AS within_a_minute
+        FROM public.report_access_log WHERE accessed_at >= :since
     ), totals AS (
-        SELECT report_id, count(*) AS accesses, count(DISTINCT ip_address) AS addresses
-        FROM public.report_access_log WHERE accessed_at >= :since GROUP BY report_id
+        SELECT report_id, count(*) AS accesses, count(DISTINCT ip_address) AS addresses,
+            max(within_a_minute) AS burst
+        FROM accesses GROUP BY report_id
     )
-    SELECT report_id, accesses, addresses, burst FROM totals JOIN bursts USING (report_id)
+    SELECT report_id, accesses, addresses, burst FROM totals
     WHERE addresses >= :addresses OR burst >= :burst
     ORDER BY greatest(addresses / CAST(:addresses AS real), burst / CAST(:burst AS real)) DESC, report_id
     LIMIT :limit
@@ -72,8 +74,8 @@ class Access(BaseModel):
 class Cursor(NamedTuple):
     """Where a page of history ended."""
 
-    accessed_at: datetime
-    id: int
+    accessed_at: AwareDatetime
+    id: Id
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class AccessCount:
 
 @dataclass(frozen=True)
 class UnusualAccess:
-    """A report opened from many addresses, or many times within a minute (`burst`)."""
+    """A report opened from many addresses, or many times within some 60 seconds (`burst`)."""
 
     report_id: int
     accesses: int
@@ -206,11 +208,11 @@ def unusual(
     tx: Session,
     *,
     since: AwareDatetime,
-    addresses: Annotated[int, Field(ge=2)] = 5,
-    burst: Annotated[int, Field(ge=2)] = 20,
+    addresses: Threshold = 5,
+    burst: Threshold = 20,
     limit: Limit = 100,
 ) -> list[UnusualAccess]:
-    """Reports opened since `since` from `addresses` addresses or more, or `burst` times in a minute.
+    """Reports opened since `since` from `addresses` addresses or more, or `burst` times within 60 seconds.
 
     The most unusual first.
     """

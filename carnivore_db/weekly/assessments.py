@@ -32,17 +32,25 @@ def submit(
     A client that chooses `assessment_id` may repeat the call: the same submission is stored once and
     given back. Raises AlreadyExists when another submission has the id, InvalidInput.
     """
-    given = {"email": email, "first_name": first_name, "form_data": form_data, "is_test": is_test}
     key = assessment_id or uuid4()
     tx.execute(
         insert(AssessmentSession)
-        .values(id=key, **given)
+        .values(id=key, email=email, first_name=first_name, form_data=form_data, is_test=is_test)
         .on_conflict_do_nothing(index_elements=[AssessmentSession.id])
     )
-    stored = get(tx, key)
-    if any(getattr(stored, name) != value for name, value in given.items()):
+    # Compared by the database, as JSON: 1.0 is 1, and the order of keys says nothing.
+    same = tx.scalars(
+        select(AssessmentSession).where(
+            AssessmentSession.id == key,
+            AssessmentSession.email == email,
+            AssessmentSession.first_name == first_name,
+            AssessmentSession.form_data == form_data,
+        ),
+        execution_options={"populate_existing": True},
+    ).one_or_none()
+    if same is None:
         raise AlreadyExists("cw_assessment_sessions_pkey")
-    return stored
+    return same
 
 
 @validated

@@ -374,5 +374,5 @@ class StripeEvent(Base):
         String(63), comment="Primary key of that session, as text."
     )
     refunded_amount: Mapped[Decimal | None] = mapped_column(
-        Numeric(12, 2), comment="Refunded so far in the currency's main unit, partly or in full."
+        Numeric(14, 2), comment="Refunded so far in the currency's main unit, partly or in full."
     )

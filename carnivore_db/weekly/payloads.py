@@ -1,6 +1,7 @@
 """The JSON that Carnivore Weekly stores: the usual keys by their types, all others kept as they are.
 
-A model is passed like a plain dict. Numbers are not converted: what is saved is what is given back.
+A model is passed like a plain dict. What is saved is given back as JSON has it: a float of 17 digits or
+more before the point returns as the whole number of the same digits.
 """
 
 from typing import Annotated, Literal

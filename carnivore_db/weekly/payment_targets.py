@@ -52,8 +52,8 @@ def checkout_metadata(table: str, key: int | UUID) -> dict[str, str]:
 def find(tx: Session, stripe_object: Mapping[str, Any], payment_intent: str | None) -> Target | None:
     """The session that a checkout or a charge is about; None when it is not ours, or not yet known."""
     table, _, key = str((stripe_object.get("metadata") or {}).get(METADATA_KEY, "")).partition(":")
-    if table in _MODELS and _parse_key(table, key) is not None:
-        return Target(table, key)
+    if table in _MODELS and (parsed := _parse_key(table, key)) is not None:
+        return Target(table, str(parsed))
     if stripe_object.get("object") == "checkout.session":
         return _of_checkout(tx, stripe_object)
     return None if payment_intent is None else _of_payment(tx, payment_intent)
@@ -64,6 +64,22 @@ def target_of(event: StripeEvent) -> Target | None:
     if event.session_table is None or event.session_key is None:
         return None
     return Target(event.session_table, event.session_key)
+
+
+def is_foreign(tx: Session, refund: StripeEvent) -> bool:
+    """Whether a refund without a session is another product's, rather than early.
+
+    Its checkout was ignored, or it carries somebody else's metadata. A wrong guess costs nothing: when a
+    checkout of ours is applied, all earlier refunds of its payment are looked at again.
+    """
+    metadata = refund.payload["data"]["object"].get("metadata") or {}
+    ignored = select(StripeEvent.id).where(
+        StripeEvent.payment_intent == refund.payment_intent,
+        StripeEvent.type.like("checkout.session.%"),
+        StripeEvent.outcome == "ignored",
+    )
+    others = bool(metadata) and METADATA_KEY not in metadata
+    return others or tx.scalar(ignored.limit(1)) is not None
 
 
 def _parse_key(table: str, key: str) -> int | UUID | None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 from pydantic import AwareDatetime, Field
-from sqlalchemy import ColumnElement, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Interval, delete, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from carnivore_db import tokens
@@ -110,7 +110,7 @@ def issue(
         "access_token": token,
         "report_html": _html(html),
         "questionnaire_data": questionnaire,
-        "expires_at": func.now() + valid_for,
+        "expires_at": func.now() + _hours(valid_for),
     }
     if email is not None:
         row["email"] = email
@@ -120,6 +120,11 @@ def issue(
         .returning(GeneratedReport.id, GeneratedReport.created_at, GeneratedReport.expires_at)
     ).one()
     return IssuedReport(made.id, token, made.created_at, made.expires_at)
+
+
+def _hours(span: timedelta) -> ColumnElement[timedelta]:
+    """`span` as an interval without days: a day has 23 or 25 hours where the clocks change."""
+    return func.make_interval(0, 0, 0, 0, 0, 0, span.total_seconds(), type_=Interval)
 
 
 @validated
@@ -207,7 +212,7 @@ def purge_expired(tx: Session, *, grace: Grace, batch: BatchSize = 1000) -> int:
     """
     expired = (
         select(GeneratedReport.id)
-        .where(GeneratedReport.expires_at < func.now() - grace)
+        .where(GeneratedReport.expires_at < func.now() - _hours(grace))
         .order_by(GeneratedReport.expires_at)
         .limit(batch)
         .with_for_update(skip_locked=True)

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
+import psycopg
 import pytest
 from alembic import command
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from psycopg import errors
 from sqlalchemy import create_engine, pool, text
@@ -115,22 +116,30 @@ def test_a_migration_killed_in_the_middle_of_a_revision_leaves_the_one_before(
     assert_same(at[HISTORY[-1]], fingerprint(plain_empty))
 
 
-def test_each_revision_runs_with_the_settings_timeouts(
-    plain_empty: TestDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CARNIVORE_DB_MIGRATION_LOCK_TIMEOUT", "7")
-    monkeypatch.setenv("CARNIVORE_DB_MIGRATION_STATEMENT_TIMEOUT", "77")
-    seen = []
+TIMEOUTS = [("lock_timeout", "7000"), ("search_path", "public"), ("statement_timeout", "77000")]
+
+
+def watched(database: TestDatabase) -> tuple[Config, list[object]]:
+    """A configuration that notes each revision's settings, and its notes."""
+    seen: list[object] = []
 
     def look(*, ctx: MigrationContext, **_: object) -> None:
         assert ctx.connection is not None
         seen.append(ctx.connection.execute(text(SHOWN)).all())
 
-    config = migrations.config(plain_empty.migrator_url)
+    config = migrations.config(database.migrator_url)
     config.attributes["on_version_apply"] = look
+    return config, seen
+
+
+def test_each_revision_runs_with_the_settings_timeouts(
+    plain_empty: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARNIVORE_DB_MIGRATION_LOCK_TIMEOUT", "7")
+    monkeypatch.setenv("CARNIVORE_DB_MIGRATION_STATEMENT_TIMEOUT", "77")
+    config, seen = watched(plain_empty)
     command.upgrade(config, "head")
-    expected = [("lock_timeout", "7000"), ("search_path", "public"), ("statement_timeout", "77000")]
-    assert seen == [expected] * len(HISTORY)
+    assert seen == [TIMEOUTS] * len(HISTORY)
 
 
 def test_a_failure_leaves_no_lock_and_no_setting_on_the_callers_connection(
@@ -154,24 +163,57 @@ def test_a_failure_leaves_no_lock_and_no_setting_on_the_callers_connection(
         assert connection.execute(text(MIGRATING)).all() == []
 
 
+@contextmanager
+def another_deployment(database: TestDatabase) -> Iterator[psycopg.Connection]:
+    """Another one has the turn, until the end of the block."""
+    source = (migrations.ini_file().parent / "alembic" / "env.py").read_text(encoding="utf-8")
+    (key,) = re.findall(r"^ADVISORY_LOCK = ([\d_]+)$", source, re.MULTILINE)
+    with database.connect(autocommit=True) as connection:
+        connection.execute(f"SELECT pg_advisory_lock({int(key)})")
+        yield connection
+
+
+def wait_until_it_waits(first: psycopg.Connection, second: "Future[None]") -> None:
+    """Until the other session of this database waits for the lock, or has asked for it repeatedly."""
+    others = """
+        SELECT coalesce(wait_event = 'advisory', false), state_change FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND query <> ''
+            AND (wait_event = 'advisory' OR state = 'idle')
+    """
+    pauses = set()
+
+    def waits() -> bool:
+        for blocked, since in first.execute(others):
+            pauses.add(since)
+            if blocked:
+                return True
+        return second.done() or len(pauses) > 2  # the driver's own first queries end in a pause, too
+
+    eventually(waits)
+
+
 def test_a_deployment_that_waits_its_turn_does_not_stop_an_index_built_concurrently(
     plain_database: TestDatabase,
 ) -> None:
     """CREATE INDEX CONCURRENTLY waits for whoever has a snapshot, and the other deployment for it."""
-    source = (Path(migrations.ini_file()).parent / "alembic" / "env.py").read_text()
-    (lock,) = re.findall(r"^ADVISORY_LOCK = ([\d_]+)$", source, re.MULTILINE)
-    key = int(lock)
-    waits = """
-        SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-            AND (wait_event = 'advisory' OR query ~ 'pg_try_advisory_lock|COMMIT')
-    """
-    with ThreadPoolExecutor(1) as thread, plain_database.connect(autocommit=True) as first:
-        first.execute("SET deadlock_timeout = '10ms'")
-        first.execute(f"SELECT pg_advisory_lock({key})")
-        second = thread.submit(migrations.upgrade, plain_database.migrator_url)
-        try:
-            eventually(lambda: second.done() or first.execute(waits).fetchone() is not None)
+    with ThreadPoolExecutor(1) as thread:
+        with another_deployment(plain_database) as first:
+            first.execute("SET deadlock_timeout = '10ms'")
+            second = thread.submit(migrations.upgrade, plain_database.migrator_url)
+            wait_until_it_waits(first, second)
             first.execute("CREATE INDEX CONCURRENTLY idx_late ON public.user_sessions (created_at)")
-        finally:
-            first.execute(f"SELECT pg_advisory_unlock({key})")
-            second.result()
+        second.result()
+
+
+def test_a_deployment_that_has_waited_runs_with_the_settings_timeouts(
+    plain_empty: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARNIVORE_DB_MIGRATION_LOCK_TIMEOUT", "7")
+    monkeypatch.setenv("CARNIVORE_DB_MIGRATION_STATEMENT_TIMEOUT", "77")
+    config, seen = watched(plain_empty)
+    with ThreadPoolExecutor(1) as thread:
+        with another_deployment(plain_empty) as first:
+            second = thread.submit(command.upgrade, config, "head")
+            wait_until_it_waits(first, second)
+        second.result()
+    assert seen == [TIMEOUTS] * len(HISTORY)

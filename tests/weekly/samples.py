@@ -1,0 +1,86 @@
+"""Rows that tests begin with: made by the repositories, or by SQL where these refuse (the past)."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+
+from carnivore_db import identity, tokens
+from carnivore_db.weekly import access_log, assessments, calculator, reports, sessions
+from carnivore_db.weekly.models import AssessmentSession, UserSession
+from tests.support.callers import Caller
+
+SERVICE = identity.service()
+VISITOR = identity.anonymous()
+NOBODY = 2**40  # an id that no row has
+HTML = "<h1>Dein Plan \N{EN DASH} 100 % für Ada</h1>"
+
+
+def start_session(caller: Caller, **changes: Any) -> UserSession:
+    given = {"email": "ada@example.com", "path_choice": "keto", "macro_data": {"protein": 120}, **changes}
+    return caller.call(SERVICE, sessions.start, **given)
+
+
+def issue_report(caller: Caller, session_id: int | None = None, **changes: Any) -> reports.IssuedReport:
+    given = {"html": HTML, "questionnaire": {"age": 36}, "valid_for": timedelta(days=30), **changes}
+    return caller.call(SERVICE, reports.issue, session_id=session_id or start_session(caller).id, **given)
+
+
+def start_calculator(caller: Caller, **changes: Any) -> calculator.StartedSession:
+    return caller.call(SERVICE, calculator.start, **changes)
+
+
+def submit_assessment(caller: Caller, **changes: Any) -> AssessmentSession:
+    given = {"email": "ada@example.com", "first_name": "Ada", "form_data": {"age": 36}, **changes}
+    return caller.call(SERVICE, assessments.submit, **given)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A row whose time is over."""
+
+    id: int
+    token: str
+    expires_at: datetime
+
+
+def ended_report(owner: psycopg.Connection, session_id: int, ago: timedelta = timedelta(hours=1)) -> Ended:
+    """A report whose access ended `ago`."""
+    token = tokens.new_report_token()
+    row = owner.execute(
+        "INSERT INTO public.generated_reports"
+        " (session_id, access_token, report_html, questionnaire_data, created_at, expires_at)"
+        " VALUES (%s, %s, '<p>old</p>', '{}', now() - %s - interval '1 day', now() - %s)"
+        " RETURNING id, expires_at",
+        [session_id, token, ago, ago],
+    ).fetchone()
+    assert row is not None
+    return Ended(row["id"], token, row["expires_at"])
+
+
+def ended_calculator(owner: psycopg.Connection, ago: timedelta = timedelta(hours=1)) -> Ended:
+    """A calculator session that ended `ago`."""
+    token = tokens.new_calculator_token()
+    row = owner.execute(
+        "INSERT INTO public.calculator2_sessions (session_token, created_at, last_active_at, expires_at)"
+        " VALUES (%s, now() - %s - interval '2 days', now() - %s - interval '2 days', now() - %s)"
+        " RETURNING id, expires_at",
+        [token, ago, ago, ago],
+    ).fetchone()
+    assert row is not None
+    return Ended(row["id"], token, row["expires_at"])
+
+
+def record(caller: Caller, report_id: int, *moments: datetime, **metadata: Any) -> None:
+    """Log an access at each of the moments."""
+    rows = [access_log.Access(report_id=report_id, accessed_at=moment, **metadata) for moment in moments]
+    caller.call(SERVICE, access_log.record_many, rows)
+
+
+def one(owner: psycopg.Connection, query: str, *values: Any) -> Any:
+    """The only value of the only row of a query."""
+    rows = owner.execute(query, values).fetchall()
+    assert len(rows) == 1
+    (value,) = rows[0].values()
+    return value

@@ -1,0 +1,250 @@
+"""Stripe's events: what each does to the session that it is about, and what the ledger keeps."""
+
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from carnivore_db import errors
+from carnivore_db.weekly import assessments, payments, sessions
+from carnivore_db.weekly.payments import Target
+from tests.support.callers import Caller
+from tests.weekly.samples import NOBODY, SERVICE, VISITOR, start_session, submit_assessment
+from tests.weekly.stripe_payloads import (
+    TABLES,
+    buy,
+    checkout,
+    deliver,
+    entry,
+    event,
+    new_payment,
+    outcomes,
+    refund,
+)
+
+PAYMENT_COLUMNS = {"user_sessions": "stripe_payment_id", "cw_assessment_sessions": "stripe_payment_intent_id"}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_completed_checkout_pays_the_session(caller: Caller, owner: psycopg.Connection, table: str) -> None:
+    bought, payment = buy(caller, table), new_payment()
+    paid = checkout("completed", bought.metadata, payment)
+    (applied,) = deliver(caller, paid)
+    assert applied == payments.Applied(paid["id"], "applied", bought.target)
+    row = bought.row(owner)
+    assert row["payment_status"] == "completed"
+    if table == "calculator2_sessions":
+        assert row["amount_paid"] == Decimal("49.00")
+    else:
+        assert row[PAYMENT_COLUMNS[table]] == payment
+        assert row["is_test"] is False
+    if table == "cw_assessment_sessions":
+        assert row["stripe_session_id"] == paid["data"]["object"]["id"]
+        assert row["completed_at"] is not None
+
+    kept = entry(owner, paid)
+    assert (kept["payload"], kept["type"], kept["livemode"]) == (paid, paid["type"], True)
+    assert (kept["outcome"], kept["error"], kept["attempts"]) == ("applied", None, 1)
+    assert (kept["session_table"], kept["session_key"]) == (table, bought.target.key)
+    assert (kept["payment_intent"], kept["refunded_amount"]) == (payment, None)
+    assert kept["processed_at"] == kept["received_at"]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_event_twice_is_every_event_once(caller: Caller, owner: psycopg.Connection, table: str) -> None:
+    bought, payment = buy(caller, table), new_payment()
+    for given, outcome in (
+        (checkout("completed", bought.metadata, payment, payment_status="unpaid"), "unchanged"),
+        (checkout("expired", bought.metadata, None), "applied"),
+        (checkout("async_payment_failed", bought.metadata, payment), "unchanged"),
+        (checkout("async_payment_succeeded", bought.metadata, payment), "applied"),
+        (refund(payment, 1000), "applied"),
+        (refund(payment), "applied"),
+        (refund(new_payment()), "waiting"),
+        (checkout("completed", {}, new_payment()), "ignored"),
+        (event("customer.created", {"id": "cus_1", "object": "customer"}), "ignored"),
+    ):
+        (first,) = deliver(caller, given)
+        before = bought.row(owner), entry(owner, given)
+        (second,) = deliver(caller, given)
+        assert (first.outcome, first.repeated) == (outcome, False)
+        assert (second.outcome, second.repeated) == (outcome, True)
+        assert (second.target, second.error) == (first.target, first.error)
+        assert (bought.row(owner), entry(owner, given)) == before
+    assert bought.state(owner) == "refunded"
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("kind", ["expired", "async_payment_failed"])
+def test_a_checkout_that_came_to_nothing_fails_the_payment(
+    caller: Caller, owner: psycopg.Connection, table: str, kind: str
+) -> None:
+    bought = buy(caller, table)
+    assert outcomes(caller, checkout(kind, bought.metadata, None)) == ["applied"]
+    assert bought.state(owner) == "failed"
+    assert outcomes(caller, checkout("completed", bought.metadata, new_payment())) == ["applied"]
+    assert bought.state(owner) == "completed"
+
+
+def test_an_overtaken_checkout_fails_nothing(caller: Caller, owner: psycopg.Connection) -> None:
+    bought = buy(caller, "cw_assessment_sessions")
+    old, new = (checkout("expired", bought.metadata, None) for _ in range(2))
+    attached = new["data"]["object"]["id"]
+    caller.call(SERVICE, assessments.attach_checkout, bought.target.key, attached)
+    assert outcomes(caller, old) == ["unchanged"]
+    assert bought.state(owner) == "pending"
+    assert outcomes(caller, new) == ["applied"]
+    assert bought.state(owner) == "failed"
+
+
+def test_an_assessment_is_found_by_reference_or_checkout(caller: Caller, owner: psycopg.Connection) -> None:
+    referred, attached = submit_assessment(caller), submit_assessment(caller)
+    paid = checkout("completed", {}, new_payment(), client_reference_id=str(referred.id))
+    caller.call(SERVICE, assessments.attach_checkout, attached.id, "cs_live_attached")
+    other = checkout("completed", {}, new_payment(), id="cs_live_attached")
+    targets = [applied.target for applied in deliver(caller, paid, other)]
+    assert targets == [Target("cw_assessment_sessions", str(one_of.id)) for one_of in (referred, attached)]
+    rows = owner.execute("SELECT DISTINCT payment_status FROM public.cw_assessment_sessions").fetchall()
+    assert rows == [{"payment_status": "completed"}]
+
+
+def test_a_free_checkout_has_no_payment(caller: Caller, owner: psycopg.Connection) -> None:
+    for table in TABLES:
+        bought = buy(caller, table)
+        free = checkout(
+            "completed", bought.metadata, None, amount_total=0, payment_status="no_payment_required"
+        )
+        assert outcomes(caller, free) == ["applied"]
+        row = bought.row(owner)
+        assert row["payment_status"] == "completed"
+        if table == "user_sessions":
+            assert row["stripe_payment_id"] == free["data"]["object"]["id"]
+        if table == "calculator2_sessions":
+            assert row["amount_paid"] == 0
+
+
+@pytest.mark.parametrize(
+    ("currency", "smallest", "amount"),
+    [("usd", 4999, "49.99"), ("JPY", 4999, "4999.00"), ("kwd", 4990, "4.99"), ("eur", 0, "0.00")],
+)
+def test_amounts_are_in_the_main_unit(
+    caller: Caller, owner: psycopg.Connection, currency: str, smallest: int, amount: str
+) -> None:
+    bought, payment = buy(caller, "calculator2_sessions"), new_payment()
+    part = refund(payment, smallest, currency=currency)
+    deliver(
+        caller,
+        checkout("completed", bought.metadata, payment, amount_total=smallest, currency=currency),
+        part,
+    )
+    assert bought.row(owner)["amount_paid"] == Decimal(amount)
+    assert entry(owner, part)["refunded_amount"] == Decimal(amount)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_test_event_marks_the_session(caller: Caller, owner: psycopg.Connection, table: str) -> None:
+    bought = buy(caller, table)
+    test = checkout("completed", bought.metadata, new_payment(), livemode=False)
+    assert outcomes(caller, test) == ["applied"]
+    assert bought.state(owner) == "completed"
+    assert bought.row(owner).get("is_test", True)
+    assert entry(owner, test)["livemode"] is False
+
+
+@pytest.mark.parametrize("table", TABLES[:2])
+@pytest.mark.parametrize("revoke", [True, False])
+def test_a_full_refund_ends_access_to_the_report(
+    caller: Caller, owner: psycopg.Connection, table: str, revoke: bool
+) -> None:
+    bought, other, payment = buy(caller, table), buy(caller, table), new_payment()
+    deliver(caller, checkout("completed", bought.metadata, payment))
+    part, full = refund(payment, 1000), refund(payment)
+    assert outcomes(caller, part, revoke_on_refund=revoke) == ["applied"]
+    assert (bought.state(owner), bought.open_reports(owner)) == ("completed", 1)
+    assert entry(owner, part)["refunded_amount"] == Decimal("10.00")
+
+    assert outcomes(caller, full, revoke_on_refund=revoke) == ["applied"]
+    assert (bought.state(owner), bought.open_reports(owner)) == ("refunded", 0 if revoke else 1)
+    assert bought.endings(owner) == (1 if revoke else 0)
+    assert entry(owner, full)["refunded_amount"] == Decimal("49.00")
+    assert (other.state(owner), other.open_reports(owner)) == ("pending", 1)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_second_payment_fails_and_its_refund_changes_nothing(
+    caller: Caller, owner: psycopg.Connection, table: str
+) -> None:
+    bought, first, second = buy(caller, table), new_payment(), new_payment()
+    deliver(caller, checkout("completed", bought.metadata, first))
+    before, again = bought.row(owner), checkout("completed", bought.metadata, second)
+    (applied,) = deliver(caller, again)
+    assert (applied.outcome, applied.error, applied.target) == ("failed", "PaidTwice", bought.target)
+    assert bought.row(owner) == before
+    assert (entry(owner, again)["error"], entry(owner, again)["attempts"]) == ("PaidTwice", 1)
+
+    assert outcomes(caller, refund(second, metadata=bought.metadata)) == ["unchanged"]
+    assert (bought.row(owner), bought.endings(owner)) == (before, 0)
+    assert outcomes(caller, refund(first, metadata=bought.metadata)) == ["applied"]
+    assert bought.state(owner) == "refunded"
+
+
+def test_a_payment_recorded_without_an_event_is_refunded(caller: Caller, owner: psycopg.Connection) -> None:
+    payment, other = new_payment(), new_payment()
+    session, assessment = start_session(caller), submit_assessment(caller)
+    caller.call(SERVICE, sessions.record_payment, session.id, "completed", stripe_payment_id=payment)
+    caller.call(SERVICE, assessments.attach_checkout, assessment.id, "cs_1", stripe_payment_intent_id=other)
+    caller.call(SERVICE, assessments.complete, assessment.id)
+    targets = [applied.target for applied in deliver(caller, refund(payment), refund(other))]
+    assert targets == [
+        Target("user_sessions", str(session.id)),
+        Target("cw_assessment_sessions", str(assessment.id)),
+    ]
+    assert caller.call(SERVICE, sessions.get, session.id).payment_status == "refunded"
+    assert caller.call(SERVICE, assessments.get, assessment.id).payment_status == "refunded"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        event("invoice.paid", {"id": "in_1", "object": "invoice"}),
+        event("some.type.of.tomorrow", {}),
+        checkout("completed", {}, new_payment()),
+        checkout("completed", {"order": "7"}, new_payment(), client_reference_id="7"),
+        checkout("completed", {"carnivore_session": "orders:7"}, new_payment()),
+        checkout("completed", {"carnivore_session": "user_sessions:7; DROP"}, new_payment()),
+        checkout("expired", {"carnivore_session": ""}, None, client_reference_id=str(uuid4())),
+        checkout("async_payment_failed", None, None),
+    ],
+    ids=lambda given: given["type"],
+)
+def test_what_is_not_ours_is_recorded_and_ignored(
+    caller: Caller, owner: psycopg.Connection, given: dict[str, Any]
+) -> None:
+    session = start_session(caller)
+    (applied,) = deliver(caller, given)
+    assert (applied.outcome, applied.target, applied.error) == ("ignored", None, None)
+    kept = entry(owner, given)
+    assert (kept["outcome"], kept["payload"]) == ("ignored", given)
+    assert kept["processed_at"] is not None
+    assert caller.call(SERVICE, sessions.get, session.id).updated_at == session.created_at
+
+
+def test_metadata_names_a_known_table() -> None:
+    with pytest.raises(KeyError):
+        payments.checkout_metadata("orders", 7)
+
+
+def test_an_expanded_payment_intent_is_understood(caller: Caller, owner: psycopg.Connection) -> None:
+    bought, payment = buy(caller, "user_sessions"), new_payment()
+    expanded = {"id": payment, "object": "payment_intent", "status": "succeeded"}
+    deliver(caller, checkout("completed", bought.metadata, None, payment_intent=expanded))
+    assert bought.row(owner)["stripe_payment_id"] == payment
+
+
+def test_a_visitor_has_no_business_here(caller: Caller) -> None:
+    paid = checkout("completed", {"carnivore_session": f"user_sessions:{NOBODY}"}, new_payment())
+    for function, arguments in ((payments.apply_event, (paid,)), (payments.reconcile, ())):
+        with pytest.raises(errors.PermissionRefused):
+            caller.call(VISITOR, function, *arguments)

@@ -1,0 +1,110 @@
+"""Reconciling: where money and reports do not match."""
+
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from carnivore_db.weekly import calculator, payments, reports, sessions
+from carnivore_db.weekly.payments import Reconciliation, Target
+from tests.support.callers import Caller
+from tests.weekly.samples import (
+    NOBODY,
+    SERVICE,
+    ended_report,
+    issue_report,
+    start_calculator,
+    start_session,
+    submit_assessment,
+)
+from tests.weekly.stripe_payloads import buy, checkout, deliver, new_payment, refund
+
+
+def reconcile(caller: Caller, **options: Any) -> Reconciliation:
+    return caller.call(SERVICE, payments.reconcile, **options)
+
+
+def paid_session(caller: Caller, **given: Any) -> int:
+    made = start_session(caller, **given)
+    caller.call(SERVICE, sessions.record_payment, made.id, "completed", stripe_payment_id=new_payment())
+    return made.id
+
+
+def paid_calculator(caller: Caller) -> int:
+    made = start_calculator(caller)
+    caller.call(SERVICE, calculator.record_payment, made.id, "completed")
+    return made.id
+
+
+def test_nothing_is_missing_where_nothing_is_wrong(caller: Caller, owner: psycopg.Connection) -> None:
+    assert reconcile(caller) == Reconciliation([], [], [])
+    issue_report(caller, paid_session(caller))
+    start_session(caller)  # unpaid and without a report
+    start_calculator(caller)
+    submit_assessment(caller)
+    bought = buy(caller, "user_sessions")
+    deliver(caller, checkout("completed", bought.metadata, new_payment()))
+    deliver(caller, checkout("completed", {}, new_payment()))
+    ended_report(owner, start_session(caller).id)  # unpaid, but nobody can read it
+    assert reconcile(caller) == Reconciliation([], [], [])
+
+
+def test_who_paid_and_has_no_report(caller: Caller) -> None:
+    session, form = paid_session(caller), paid_calculator(caller)
+    other = paid_session(caller)
+    assert reconcile(caller).paid_without_report == [
+        Target("user_sessions", str(session)),
+        Target("user_sessions", str(other)),
+        Target("calculator2_sessions", str(form)),
+    ]
+    issue_report(caller, session)
+    report = issue_report(caller, other)
+    caller.call(SERVICE, calculator.link_report, form, report.access_token)
+    assert reconcile(caller).paid_without_report == []
+
+
+def test_what_is_read_and_was_not_paid(caller: Caller) -> None:
+    made = [issue_report(caller) for _ in range(3)]
+    assert reconcile(caller).report_without_payment == [report.id for report in made]
+    caller.call(SERVICE, reports.revoke, made[0].id, reason="by mistake")
+    form = paid_calculator(caller)
+    caller.call(SERVICE, calculator.link_report, form, made[1].access_token)
+    assert reconcile(caller).report_without_payment == [made[2].id]
+
+
+def test_a_refund_that_left_the_report_open_is_shown(caller: Caller) -> None:
+    bought, payment = buy(caller, "user_sessions"), new_payment()
+    deliver(caller, checkout("completed", bought.metadata, payment), refund(payment), revoke_on_refund=False)
+    assert reconcile(caller).report_without_payment == [bought.report_id]
+    caller.call(SERVICE, reports.revoke, bought.report_id, reason="refund")
+    assert reconcile(caller) == Reconciliation([], [], [])
+
+
+def test_events_that_need_a_hand(caller: Caller) -> None:
+    bought, payment = buy(caller, "user_sessions"), new_payment()
+    waiting = refund(payment)
+    missing = checkout("completed", payments.checkout_metadata("user_sessions", NOBODY), new_payment())
+    deliver(caller, waiting, missing)
+    assert reconcile(caller).waiting_or_failed_events == [waiting["id"], missing["id"]]
+    deliver(caller, checkout("completed", bought.metadata, payment))
+    assert reconcile(caller).waiting_or_failed_events == [missing["id"]]
+
+
+def test_test_data_is_left_out_unless_asked_for(caller: Caller) -> None:
+    paid = paid_session(caller, is_test=True)
+    report = issue_report(caller, start_session(caller, is_test=True).id, valid_for=timedelta(days=1))
+    assert reconcile(caller) == Reconciliation([], [], [])
+    assert reconcile(caller, include_test=True) == Reconciliation(
+        [Target("user_sessions", str(paid))], [report.id], []
+    )
+
+
+@pytest.mark.parametrize("what", ["events", "calculator"])
+def test_stripes_test_mode_is_test_data_too(caller: Caller, what: str) -> None:
+    if what == "events":
+        deliver(caller, refund(new_payment(), livemode=False))
+    else:
+        metadata = payments.checkout_metadata("calculator2_sessions", start_calculator(caller).id)
+        deliver(caller, checkout("completed", metadata, new_payment(), livemode=False))
+    assert reconcile(caller) == Reconciliation([], [], [])
