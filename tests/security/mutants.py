@@ -1,0 +1,37 @@
+"""A mutant: the schema with one small damage. What the catalog is asked to find them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tests.security.personas import Session
+
+OURS = "('public'::regnamespace, 'carnivore'::regnamespace)"
+ROLES = "('anon', 'authenticated', 'service_role')"
+TABLES = (
+    f"(SELECT oid, relname, relkind FROM pg_class WHERE relnamespace IN {OURS} AND relkind IN ('r', 'p'))"
+)
+# Columns that stand for themselves: partitions take theirs from the parent.
+COLUMNS = f"""pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+WHERE relnamespace IN {OURS} AND relkind IN ('r', 'p') AND NOT relispartition
+    AND attnum > 0 AND NOT attisdropped"""
+# Triggers that stand for themselves: a partition has no row trigger of its own.
+TRIGGERS = f"""pg_trigger JOIN {TABLES} AS t ON t.oid = tgrelid JOIN pg_proc ON pg_proc.oid = tgfoid
+WHERE NOT tgisinternal AND tgparentid = 0"""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A statement that damages the schema, and the words it is about."""
+
+    statement: str
+    about: frozenset[str]
+
+
+def catalog(session: Session, query: str) -> list[tuple[Any, ...]]:
+    """What the catalog says, with every name qualified."""
+    return sorted(session.as_("superuser", search_path="pg_catalog").rows(query))
+
+
+def listed(session: Session, query: str) -> list[Mutant]:
+    """Mutants of a query that returns statements and the words that they are about."""
+    return [Mutant(statement, frozenset(about)) for statement, about in catalog(session, query)]

@@ -1,0 +1,48 @@
+"""What can be given away: grants, policies and rights that nobody was promised."""
+
+from tests.security.mutants import COLUMNS, OURS, ROLES, TABLES
+
+GIVEN = {
+    "GRANT ALL on a table": f"""
+        SELECT format('GRANT ALL ON %s TO %I', pg_class.oid::regclass, rolname),
+            ARRAY[relname, rolname, 'additive']
+        FROM pg_class, pg_roles
+        WHERE relnamespace IN {OURS} AND relkind IN ('r', 'p', 'v') AND rolname IN {ROLES}""",
+    "GRANT ALL on a sequence": f"""
+        SELECT format('GRANT ALL ON SEQUENCE %s TO %I', pg_class.oid::regclass, rolname),
+            ARRAY['sequence', rolname]
+        FROM pg_class, pg_roles WHERE relnamespace IN {OURS} AND relkind = 'S' AND rolname IN {ROLES}""",
+    "GRANT EXECUTE": f"""
+        SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', pg_proc.oid::regprocedure, rolname),
+            ARRAY['EXECUTE', rolname, 'additive']
+        FROM pg_proc, pg_roles WHERE pronamespace IN {OURS} AND rolname IN {ROLES}
+            AND NOT has_function_privilege(rolname, pg_proc.oid, 'EXECUTE')""",
+    "GRANT ALL on a schema": f"""
+        SELECT format('GRANT ALL ON SCHEMA %I TO %I', nspname, rolname), ARRAY['schema', rolname]
+        FROM pg_namespace, pg_roles WHERE pg_namespace.oid IN {OURS} AND rolname IN {ROLES}""",
+    "permissive policy": f"""
+        SELECT format('CREATE POLICY mutant ON %s TO %I USING (true)', t.oid::regclass, rolname),
+            ARRAY['mistake', rolname]
+        FROM {TABLES} AS t, pg_roles WHERE rolname IN ('anon', 'authenticated')""",
+    "privilege on a table": f"""
+        SELECT format('GRANT %s ON %s TO %I', verb, pg_class.oid::regclass, rolname),
+            ARRAY[rolname, verb, 'additive']
+        FROM pg_class, pg_roles,
+            unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS verb
+        WHERE relnamespace IN {OURS} AND relkind IN ('r', 'p', 'v') AND rolname IN {ROLES}
+            AND NOT has_table_privilege(rolname, pg_class.oid, verb)
+            -- On pricing_tiers the service has INSERT on the only column: the table's would be the same.
+            AND NOT (relname = 'pricing_tiers' AND rolname = 'service_role' AND verb = 'INSERT')
+            -- No statement writes to this view, whatever is granted on it.
+            AND NOT (relkind = 'v' AND verb IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES'))""",
+    "privilege on a column": f"""
+        SELECT format('GRANT %s (%I) ON %s TO %I', verb, attname, attrelid::regclass, rolname),
+            ARRAY[rolname, verb, 'additive']
+        FROM (SELECT * FROM {COLUMNS}) AS c, pg_roles, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) AS verb
+        WHERE rolname IN {ROLES} AND NOT has_column_privilege(rolname, attrelid, attnum, verb)""",
+    "privilege on a sequence": f"""
+        SELECT format('GRANT %s ON SEQUENCE %s TO %I', verb, pg_class.oid::regclass, rolname),
+            ARRAY['sequence', rolname]
+        FROM pg_class, pg_roles, unnest(ARRAY['SELECT', 'USAGE', 'UPDATE']) AS verb
+        WHERE relnamespace IN {OURS} AND relkind = 'S' AND rolname IN {ROLES}""",
+}

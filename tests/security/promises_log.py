@@ -1,0 +1,264 @@
+"""The access log: append-only for everybody, counted exactly, closed in every partition."""
+
+from datetime import datetime, timedelta
+
+from tests.security.personas import OUTSIDERS, OWNERS, SERVICES, Session
+from tests.security.registry import promise
+from tests.security.rights import partitions
+from tests.security.rows import NOW, insert, insertion
+
+COUNT = "SELECT access_count FROM public.generated_reports WHERE id = %s"
+LATEST = "SELECT last_accessed_at FROM public.generated_reports WHERE id = %s"
+PENDING = "SELECT coalesce(sum(access_count), 0)::int FROM public.report_access_pending WHERE report_id = %s"
+TOTAL = "SELECT access_count, last_accessed_at FROM public.report_access_counts WHERE report_id = %s"
+FOLD = "SELECT public.fold_report_access()"
+APPEND_ONLY = {"sqlstate": "23000", "constraint": "append_only"}
+TRIGGERS = "trg_increment_report_access increment_report_access report_access_log"
+
+
+def the_law(s: Session) -> None:
+    """At any moment: what is counted and what is pending make what is logged."""
+    s.superuser.sees_nothing(
+        "SELECT FROM public.generated_reports AS report WHERE access_count + ("
+        " SELECT coalesce(sum(access_count), 0) FROM public.report_access_pending WHERE report_id = report.id"
+        ") <> (SELECT count(*) FROM public.report_access_log WHERE report_id = report.id)"
+    )
+
+
+def log(
+    s: Session, *moments: datetime, report: int = 9001, persona: str = "service", counting: str = ""
+) -> None:
+    """One statement that logs these accesses."""
+    values = ", ".join(["(%s, %s)"] * len(moments))
+    s.as_(persona, access_counting=counting).allows(
+        f"INSERT INTO public.report_access_log (report_id, accessed_at) VALUES {values}",
+        [value for moment in moments for value in (report, moment)],
+        rows=len(moments),
+    )
+
+
+def _first_moments(s: Session) -> list[tuple[str, datetime]]:
+    """A moment in each partition, taken from the row that was planted there."""
+    return [
+        (name, s.superuser.value(f"SELECT accessed_at FROM {name} WHERE report_id = 9002 LIMIT 1"))
+        for name in partitions(s)
+    ]
+
+
+@promise("report_access_log append_only trg_report_access_log_append_only refuse_rewriting")
+def no_access_is_ever_rewritten_or_deleted_not_even_by_the_owner(s: Session) -> None:
+    for persona in OWNERS:
+        for name in ("public.report_access_log", *partitions(s)):
+            s.as_(persona).refused(f"UPDATE {name} SET user_agent = 'x'", **APPEND_ONLY)
+            s.as_(persona).refused(f"UPDATE {name} SET accessed_at = now()", **APPEND_ONLY)
+            s.as_(persona).refused(f"DELETE FROM {name}", **APPEND_ONLY)
+
+
+@promise("report_access_log append_only trg_report_access_log_no_truncate refuse_rewriting")
+def the_access_log_is_never_truncated_not_even_by_the_owner(s: Session) -> None:
+    for persona in OWNERS:
+        for name in ("public.report_access_log", *partitions(s)):
+            s.as_(persona).refused(f"TRUNCATE {name}", **APPEND_ONLY)
+        s.as_(persona).refused("TRUNCATE public.generated_reports CASCADE", **APPEND_ONLY)
+
+
+@promise("report_access_log append_only trg_report_access_log_no_truncate refuse_rewriting")
+def the_access_log_is_not_truncated_where_a_partition_has_no_guard_of_its_own(s: Session) -> None:
+    for name in partitions(s):
+        s.superuser.allows(f"DROP TRIGGER IF EXISTS trg_report_access_log_no_truncate ON {name}")
+    for persona in OWNERS:
+        s.as_(persona).refused("TRUNCATE public.report_access_log", **APPEND_ONLY)
+
+
+@promise("report_expiry_changes append_only trg_report_expiry_changes_append_only refuse_rewriting")
+def no_change_of_an_expiry_is_ever_rewritten_or_deleted(s: Session) -> None:
+    for persona in OWNERS:
+        s.as_(persona).refused("UPDATE public.report_expiry_changes SET reason = 'x'", **APPEND_ONLY)
+        s.as_(persona).refused("DELETE FROM public.report_expiry_changes", **APPEND_ONLY)
+
+
+@promise("report_expiry_changes append_only trg_report_expiry_changes_no_truncate refuse_rewriting")
+def the_changes_of_expiries_are_never_truncated(s: Session) -> None:
+    for persona in OWNERS:
+        s.as_(persona).refused("TRUNCATE public.report_expiry_changes", **APPEND_ONLY)
+
+
+@promise("refuse_rewriting")
+def a_report_hidden_by_a_policy_is_not_taken_for_a_deleted_one(s: Session) -> None:
+    s.superuser.allows("GRANT SELECT, DELETE ON public.report_access_log TO anon")
+    s.superuser.allows("CREATE POLICY mine ON public.report_access_log TO anon USING (true)")
+    s.as_("anon").refused("DELETE FROM public.report_access_log WHERE report_id = 9002", **APPEND_ONLY)
+
+
+@promise("report_access_log INSERT anon authenticated policy")
+def no_outsider_reads_or_writes_the_log_whatever_token_they_hold(s: Session) -> None:
+    for persona in OUTSIDERS:
+        for name in ("public.report_access_log", *partitions(s)):
+            s.as_(persona).refused(f"SELECT FROM {name}")
+            s.as_(persona).refused(f"INSERT INTO {name} (report_id) VALUES (9001)")
+            s.as_(persona).refused(f"UPDATE {name} SET report_id = 9001")
+            s.as_(persona).refused(f"DELETE FROM {name}")
+            s.as_(persona).refused(f"TRUNCATE {name}")
+
+
+@promise(TRIGGERS)
+def every_access_is_counted_at_once_singly_and_in_batches(s: Session) -> None:
+    before = {report: s.superuser.value(COUNT, [report]) for report in (9001, 9002)}
+    log(s, NOW)
+    assert s.superuser.value(COUNT, [9001]) == before[9001] + 1
+    log(s, NOW, NOW, NOW - timedelta(days=400), persona="bound service")
+    log(s, NOW, NOW, report=9002)
+    assert s.superuser.value(COUNT, [9001]) == before[9001] + 4
+    assert s.superuser.value(COUNT, [9002]) == before[9002] + 2
+    assert s.superuser.value(PENDING, [9001]) == 0
+    the_law(s)
+
+
+@promise(f"{TRIGGERS} report_access_pending")
+def accesses_logged_in_deferred_mode_are_pending_until_they_are_folded(s: Session) -> None:
+    before, pending = s.superuser.value(COUNT, [9001]), s.superuser.value(PENDING, [9001])
+    log(s, NOW, NOW, counting="deferred")
+    log(s, NOW, counting="deferred", persona="bound service")
+    s.as_("anon", access_counting="deferred").allows("SELECT public.open_report(%s)", ["a1" * 32], rows=1)
+    assert s.superuser.value(COUNT, [9001]) == before
+    assert s.superuser.value(PENDING, [9001]) == pending + 4
+    count, latest = s.as_("service").row(TOTAL, [9001])
+    assert (count, latest >= NOW) == (before + 4, True)
+    the_law(s)
+
+
+@promise("fold_report_access report_access_pending EXECUTE service_role")
+def the_service_folds_what_is_pending_exactly_once(s: Session) -> None:
+    log(s, NOW, NOW, counting="deferred")
+    log(s, NOW + timedelta(hours=1), report=9002, counting="deferred")
+    before, other = s.superuser.value(COUNT, [9001]), s.superuser.value(COUNT, [9002])
+    pending = s.superuser.value("SELECT count(*) FROM public.report_access_pending")
+    assert s.as_("service").value("SELECT public.fold_report_access(1)") in {1, 2}
+    assert s.as_("bound service").value(FOLD) in {pending - 1, pending - 2}
+    assert s.as_("service").value(FOLD) == 0
+    s.superuser.sees_nothing("SELECT FROM public.report_access_pending")
+    assert s.superuser.value(COUNT, [9001]) == before + 2
+    assert s.superuser.value(COUNT, [9002]) == other + 2  # one of them was planted
+    the_law(s)
+
+
+@promise(f"{TRIGGERS} partition")
+def an_access_written_straight_into_a_partition_is_counted_too(s: Session) -> None:
+    for name, moment in _first_moments(s):
+        for persona in OWNERS:
+            before, pending = s.superuser.value(COUNT, [9001]), s.superuser.value(PENDING, [9001])
+            statement = f"INSERT INTO {name} (id, report_id, accessed_at) VALUES (%s, 9001, %s)"
+            row = [before + 5000, moment]
+            s.as_(persona).allows(statement, row, rows=1)
+            # A row that is there already is no access.
+            s.as_(persona).allows(f"{statement} ON CONFLICT DO NOTHING", row, rows=0)
+            assert s.superuser.value(COUNT, [9001]) == before + 1
+            s.as_(persona, access_counting="deferred").allows(statement, [before + 7000, moment], rows=1)
+            assert s.superuser.value(PENDING, [9001]) == pending + 1
+    the_law(s)
+
+
+@promise(f"{TRIGGERS} COPY")
+def accesses_that_the_service_copies_in_are_counted(s: Session) -> None:
+    before = s.superuser.value(COUNT, [9001])
+    s.as_("service").allows(
+        "COPY public.report_access_log (report_id, accessed_at) FROM STDIN",
+        ["9001\t2026-02-03 00:00:00+00\n", "9001\t2044-01-01 00:00:00+00\n"],
+        rows=2,
+    )
+    assert s.superuser.value(COUNT, [9001]) == before + 2
+    the_law(s)
+
+
+@promise(TRIGGERS)
+def the_last_access_is_the_latest_and_never_before_the_reports_creation(s: Session) -> None:
+    report = insert(s.as_("service"), "generated_reports", "id")
+    created = s.superuser.value("SELECT created_at FROM public.generated_reports WHERE id = %s", [report])
+    later = created + timedelta(hours=2)
+    for moment, latest in (
+        (created - timedelta(days=3000), created),
+        (later, later),
+        (created + timedelta(hours=1), later),
+    ):
+        log(s, moment, report=report)
+        assert s.superuser.value(LATEST, [report]) == latest
+    log(s, created, later + timedelta(hours=1), report=report)
+    assert s.superuser.value(LATEST, [report]) == later + timedelta(hours=1)
+
+
+@promise("fold_report_access report_access_pending")
+def folding_never_moves_the_last_access_back_or_before_the_creation(s: Session) -> None:
+    report = insert(s.as_("service"), "generated_reports", "id")
+    created = s.superuser.value("SELECT created_at FROM public.generated_reports WHERE id = %s", [report])
+    later = created + timedelta(hours=2)
+    for moment, latest in (
+        (created - timedelta(days=30), created),
+        (later, later),
+        (created + timedelta(hours=1), later),
+    ):
+        log(s, moment, report=report, counting="deferred")
+        assert s.as_("service").row(TOTAL, [report])[1] == latest
+        s.as_("service").allows(FOLD)
+        assert s.superuser.value(LATEST, [report]) == latest
+
+
+@promise("report_access_log partition")
+def an_access_outside_every_month_is_kept_in_the_default_partition(s: Session) -> None:
+    for moment in ("2000-01-01 00:00:00+00", "2044-07-01 00:00:00+00", "2099-12-31 23:59:59+00"):
+        for persona in SERVICES:
+            found = insert(
+                s.as_(persona), "report_access_log", "tableoid::regclass::text", accessed_at=moment
+            )
+            assert found.endswith("report_access_log_default"), found
+    the_law(s)
+
+
+@promise("create_access_log_partition close_access_log_partition partition")
+def the_partition_of_a_month_to_come_is_as_closed_as_the_others(s: Session) -> None:
+    name = "public.report_access_log_2031_05"
+    make = "SELECT carnivore.create_access_log_partition('2031-05-17')"
+    s.as_("owner").allows(
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO anon, authenticated, service_role"
+    )
+    assert s.as_("owner", time_zone="Asia/Tokyo").value(make) is True
+    assert s.as_("owner").value(make) is False
+    for persona in ("anon", "stranger", *SERVICES):
+        for attempt in (
+            f"SELECT FROM {name}",
+            f"INSERT INTO {name} (report_id) VALUES (9001)",
+            f"UPDATE {name} SET report_id = 9001",
+            f"DELETE FROM {name}",
+            f"TRUNCATE {name}",
+        ):
+            s.as_(persona).refused(attempt)
+    before = s.superuser.value(COUNT, [9001])
+    statement = f"INSERT INTO {name} (id, report_id, accessed_at) VALUES (1, 9001, %s)"
+    for moment in ("2031-05-01 00:00:00+00", "2031-05-31 23:59:59+00"):
+        s.as_("owner", time_zone="Asia/Tokyo").allows(statement, [moment], rows=1)
+    for moment in ("2031-04-30 23:59:59+00", "2031-06-01 00:00:00+00"):
+        s.as_("owner").refused(statement, [moment], sqlstate="23514")
+    assert s.superuser.value(COUNT, [9001]) == before + 2
+    s.as_("owner").refused(f"TRUNCATE {name}", **APPEND_ONLY)
+    s.as_("owner").refused(f"DELETE FROM {name}", **APPEND_ONLY)
+    s.superuser.allows(f"GRANT ALL ON {name} TO anon")
+    s.as_("anon").sees_nothing(f"SELECT FROM {name}")
+
+
+@promise("report_access_log INSERT service_role")
+def the_service_appends_through_the_log_and_into_no_partition(s: Session) -> None:
+    for persona in SERVICES:
+        s.as_(persona).allows(*insertion("report_access_log"), rows=1)
+        for name in partitions(s):
+            s.as_(persona).refused(f"INSERT INTO {name} (report_id) VALUES (9001)")
+        for name in ("public.report_access_log", *partitions(s)):
+            s.as_(persona).refused(f"UPDATE {name} SET report_id = report_id")
+            s.as_(persona).refused(f"DELETE FROM {name}")
+            s.as_(persona).refused(f"TRUNCATE {name}")
+
+
+@promise("report_access_counts view SELECT anon authenticated")
+def the_counts_are_the_services_to_read(s: Session) -> None:
+    for persona in OUTSIDERS:
+        s.as_(persona).refused("SELECT FROM public.report_access_counts")
+    for persona in SERVICES:
+        assert len(s.as_(persona).rows("SELECT * FROM public.report_access_counts")) == 3

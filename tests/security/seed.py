@@ -1,0 +1,76 @@
+"""The rows that the promises are tried on: two people, their reports, and something in every table."""
+
+import re
+
+import psycopg
+
+REPORT_A = "a1" * 32  # ada's
+REPORT_B = "b2" * 32  # bob's
+REPORT_EXPIRED = "ed" * 32  # ada's, ended yesterday
+CALCULATOR_A = "calculatorTokenA_0123456789-abcd"
+CALCULATOR_B = "calculatorTokenB_0123456789-abcd"  # paid, and its report is bob's
+CALCULATOR_EXPIRED = "calculatorTokenE_0123456789-abcd"
+ASSESSMENT = "00000000-0000-4000-8000-000000000001"
+
+ROWS = f"""
+INSERT INTO public.user_sessions
+    (id, email, path_choice, macro_data, payment_status, stripe_payment_id, created_at, updated_at) VALUES
+    (9001, 'ada@example.com', 'keto', '{{"protein": 140}}', 'completed', 'pi_ada',
+        now() - interval '20 days', now() - interval '20 days'),
+    (9002, 'bob@example.com', 'paleo', '{{"protein": 90}}', 'completed', 'pi_bob',
+        now() - interval '20 days', now() - interval '20 days');
+INSERT INTO public.generated_reports
+    (id, session_id, email, access_token, report_html, questionnaire_data, created_at, expires_at) VALUES
+    (9001, 9001, 'ada@example.com', '{REPORT_A}', '<p>ada</p>', '{{"age": 41}}',
+        now() - interval '10 days', now() + interval '30 days'),
+    (9002, 9002, 'bob@example.com', '{REPORT_B}', '<p>bob</p>', '{{"age": 52}}',
+        now() - interval '10 days', now() + interval '30 days'),
+    (9003, 9001, 'ada@example.com', '{REPORT_EXPIRED}', '<p>old</p>', '{{"age": 40}}',
+        now() - interval '10 days', now() + interval '30 days');
+UPDATE public.generated_reports SET expires_at = now() - interval '1 day' WHERE id = 9003;
+INSERT INTO public.report_access_log (report_id, accessed_at) VALUES (9001, now() - interval '2 days');
+SET LOCAL carnivore.access_counting = 'deferred';
+INSERT INTO public.report_access_log (report_id, accessed_at) VALUES (9002, now() - interval '1 day');
+SET LOCAL carnivore.access_counting = '';
+INSERT INTO public.calculator2_sessions
+    (id, session_token, form_state, pricing_tier, amount_paid, payment_status, report_token,
+        created_at, last_active_at, expires_at) VALUES
+    (9001, '{CALCULATOR_A}', '{{"age": 41, "sex": "f"}}', 'bundle', NULL, 'pending', NULL,
+        now() - interval '1 hour', now() - interval '1 hour', now() + interval '47 hours'),
+    (9002, '{CALCULATOR_B}', '{{"age": 52}}', 'shopping', 49.00, 'completed', '{REPORT_B}',
+        now() - interval '1 hour', now() - interval '1 hour', now() + interval '47 hours'),
+    (9003, '{CALCULATOR_EXPIRED}', '{{"age": 30}}', NULL, NULL, 'pending', NULL,
+        now() - interval '3 days', now() - interval '3 days', now() - interval '1 day');
+INSERT INTO public.cw_assessment_sessions
+    (id, email, first_name, form_data, stripe_session_id, stripe_payment_intent_id,
+        created_at, updated_at) VALUES
+    ('{ASSESSMENT}', 'ada@example.com', 'Ada', '{{"goal": "sleep"}}', 'cs_ada', 'pi_assessment',
+        now() - interval '5 days', now() - interval '5 days');
+INSERT INTO public.stripe_events (id, type, livemode, payload, processed_at, outcome) VALUES
+    ('evt_seed', 'checkout.session.completed', true, '{{"id": "evt_seed"}}', now(), 'applied');
+"""
+
+BOUNDS = """
+SELECT pg_get_expr(relpartbound, oid) FROM pg_class
+WHERE relispartition AND relkind = 'r' AND oid IN (
+    SELECT inhrelid FROM pg_inherits WHERE inhparent = 'public.report_access_log'::regclass)
+"""
+OUTSIDE_ALL_MONTHS = "2020-05-05 00:00:00+00"
+
+
+def plant(connection: psycopg.Connection) -> None:
+    """Put the rows in, one access of bob's report into each partition among them."""
+    connection.execute(ROWS)
+    for (bound,) in connection.execute(BOUNDS).fetchall():
+        first = re.search(r"FROM \('(.+?)'\)", bound)
+        moment = first[1] if first else OUTSIDE_ALL_MONTHS
+        connection.execute(
+            "INSERT INTO public.report_access_log (id, report_id, accessed_at) VALUES (9001, 9002, %s)",
+            [moment],
+        )
+    # No rollback takes a sequence back, and the mutations insert a lot: stay clear of the ids above.
+    for (name,) in connection.execute(
+        "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'S'"
+    ).fetchall():
+        connection.execute(f"ALTER SEQUENCE {name} RESTART WITH 1000000")
+    connection.commit()

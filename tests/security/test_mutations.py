@@ -1,0 +1,78 @@
+"""The promises are worth something: damage any one rule of the schema, and a promise is broken.
+
+Each mutant is applied in a savepoint, the promises are tried until one fails, and everything is taken back.
+A mutant that no promise notices is a survivor: a rule that nothing tests.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import psycopg
+import pytest
+
+from tests.security.mutants import Mutant, listed
+from tests.security.mutants_given import GIVEN
+from tests.security.mutants_taken import TAKEN
+from tests.security.mutants_weakened import WEAKENED
+from tests.security.personas import Session
+from tests.security.promises import PROMISES, Promise
+
+KINDS: dict[str, Callable[[Session], Iterable[Mutant]]] = {
+    **{kind: partial(listed, query=query) for kind, query in {**TAKEN, **GIVEN}.items()},
+    **WEAKENED,
+}
+# One privilege at a time: what the shapes cannot make differ. Both shapes try GRANT ALL.
+PLAIN_ONLY = {"privilege on a table", "privilege on a column", "privilege on a sequence"}
+CASES = [
+    pytest.param(shape, kind, id=f"{shape}-{kind}")
+    for shape in ("plain", "supabase")
+    for kind in KINDS
+    if shape == "plain" or kind not in PLAIN_ONLY
+]
+SOUND = [promise for promise in PROMISES if promise.hole is None]
+
+
+@pytest.fixture(scope="module")
+def kept(connection: psycopg.Connection) -> Callable[[Promise, Session], bool]:
+    """Whether a promise is kept while nothing is damaged; only such a one can notice a mutant."""
+    known: dict[str, bool] = {}
+
+    def ask(promise: Promise, session: Session) -> bool:
+        if promise.name not in known:
+            known[promise.name] = promise.broken(session) is None
+        return known[promise.name]
+
+    return ask
+
+
+def _killer(mutant: Mutant, session: Session, promises: list[Promise]) -> Promise | None:
+    """The first promise that the mutant breaks: those that speak of the same things are asked first, and
+    what the catalog says last."""
+    nearest = sorted(promises, key=lambda one: ("catalog" in one.about, -len(one.about & mutant.about)))
+    with session.undone():
+        session.superuser.allows(mutant.statement)
+        return next((promise for promise in nearest if promise.broken(session) is not None), None)
+
+
+@pytest.mark.parametrize(("planted", "kind"), CASES, indirect=["planted"])
+def test_every_mutant_is_killed(
+    kind: str,
+    session: Session,
+    kept: Callable[[Promise, Session], bool],
+    record_property: Callable[[str, object], None],
+) -> None:
+    survivors, killers = [], Counter[str]()
+    found = list(KINDS[kind](session))
+    assert found, "the catalog shows nothing of this kind"
+    for mutant in found:
+        killer = _killer(mutant, session, SOUND)
+        if killer is None:
+            survivors.append(mutant.statement)
+        else:
+            assert kept(killer, session), f"broken without any damage: {killer.name}"
+            killers[killer.name] += 1
+    record_property("mutants", len(found))
+    record_property("killed", killers.total())
+    print(f"{kind}: {killers.total()} of {len(found)} killed, by {dict(killers.most_common())}")  # noqa: T201
+    assert not survivors, "\n".join([f"{len(survivors)} of {len(found)} survive:", *survivors])
