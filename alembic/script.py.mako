@@ -5,7 +5,8 @@ Why: (what breaks without this revision, and which source document asks for it)
 Revision: ${up_revision}, after ${down_revision | comma,n}. Created ${create_date}.
 
 Before you commit, see that
-- every object has a COMMENT, every function `SET search_path = ''` and qualified names,
+- every object has a COMMENT, every function qualified names and `SET search_path = pg_catalog, pg_temp`
+  (with '' a caller's temporary type would be found before PostgreSQL's own),
 - what PUBLIC, anon, authenticated and service_role got by default privileges is revoked, and only
   what is needed is granted back,
 - an index on a table with rows is built CONCURRENTLY (in `op.get_context().autocommit_block()`),

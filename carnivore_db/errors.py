@@ -63,12 +63,12 @@ class CalculatorExpired(Expired):
 
 
 class Immutable(CarnivoreError):
-    """A value that never changes was to be changed. `table` and `columns` say which."""
+    """A value that cannot change any more was to be changed. `table` and `columns` say which."""
 
     def __init__(self, table: str, columns: tuple[str, ...]) -> None:
         self.table = table
         self.columns = columns
-        super().__init__(f"{table}: {', '.join(columns)} never changes once the row is written")
+        super().__init__(f"{table}: {', '.join(columns)} cannot change any more")
 
 
 class AppendOnly(CarnivoreError):

@@ -41,7 +41,7 @@ def service() -> Identity:
 
 def user(user_id: UUID | str, email: str) -> Identity:
     """A person who logged in; the application has verified `user_id` and `email`."""
-    return Identity("authenticated", {"sub": str(UUID(str(user_id))), "email": email.lower()})
+    return Identity("authenticated", {"sub": str(UUID(str(user_id))), "email": email})
 
 
 def anonymous() -> Identity:

@@ -1,5 +1,6 @@
 """Servers, databases and identities that every test can ask for."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -7,6 +8,19 @@ import pytest
 from carnivore_db import Database
 from carnivore_db.local import LocalPostgres, server
 from tests.support.databases import APPLICATION, Shape, TestDatabase
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many damages to the schema were tried, and how many of them a promise noticed."""
+    totals: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, number in getattr(report, "user_properties", ()):
+                if name in {"mutants", "mutants killed"} and report.when == "call":
+                    totals[name] += number
+    if totals:
+        line = f"{totals['mutants killed']} of {totals['mutants']} damages to the schema broke a promise"
+        terminalreporter.write_sep("-", line)
 
 
 @pytest.fixture(scope="session")

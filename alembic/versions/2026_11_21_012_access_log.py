@@ -64,7 +64,7 @@ COMMENT ON INDEX public.report_access_pending_pkey IS 'Identity.';
 COMMENT ON INDEX public.idx_report_access_pending_report_id IS 'Deltas of a report; serves the foreign key.';
 
 CREATE FUNCTION public.increment_report_access() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF current_setting('carnivore.access_counting', true) = 'deferred' THEN
         INSERT INTO public.report_access_pending (report_id, access_count, last_accessed_at)
@@ -94,7 +94,7 @@ COMMENT ON FUNCTION public.increment_report_access() IS 'Counts the accesses tha
 -- Folders lock the reports first, in id order, and skip what is locked: they go around each other, and
 -- around a report being deleted (whose cascade would wait for the deltas taken here).
 CREATE FUNCTION public.fold_report_access(batch integer DEFAULT 1000) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     due bigint[];
     folded bigint;
@@ -179,7 +179,7 @@ GRANT INSERT (report_id, accessed_at, ip_address, user_agent) ON public.report_a
 # that the statement names: whoever writes into the partition itself must meet the same rules.
 PARTITIONS = """
 CREATE FUNCTION carnivore.close_access_log_partition(partition regclass) RETURNS void
-LANGUAGE plpgsql SET search_path = '' AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', partition);
     EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, anon, authenticated, service_role', partition);
@@ -192,7 +192,7 @@ $$;
 COMMENT ON FUNCTION carnivore.close_access_log_partition(regclass) IS 'Gives a partition of report_access_log the row security, grants and triggers that it does not inherit.';
 
 CREATE FUNCTION carnivore.create_access_log_partition(month date) RETURNS boolean
-LANGUAGE plpgsql SET search_path = '' AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     first timestamp := date_trunc('month', month::timestamp);
     name text := 'report_access_log_' || to_char(first, 'YYYY_MM');

@@ -15,7 +15,7 @@ depends_on = None
 
 FUNCTIONS = r"""
 CREATE FUNCTION carnivore.parse_ip(input text) RETURNS inet
-LANGUAGE plpgsql IMMUTABLE SET search_path = '' AS $$
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN btrim(input)::inet;
 EXCEPTION WHEN invalid_text_representation THEN
@@ -25,13 +25,13 @@ $$;
 COMMENT ON FUNCTION carnivore.parse_ip(text) IS 'The address, or NULL when it is none: bad client metadata never costs a reader the report.';
 
 CREATE FUNCTION carnivore.clean_user_agent(input text) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = '' AS $$
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN left(input, 1000) ~ '\S' THEN left(input, 1000) END
 $$;
 COMMENT ON FUNCTION carnivore.clean_user_agent(text) IS 'The first 1,000 characters, or NULL when they are blank.';
 
 CREATE FUNCTION carnivore.refuse_report(token text) RETURNS void
-LANGUAGE plpgsql STABLE SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     expired_at timestamptz := (
         SELECT report.expires_at FROM public.generated_reports AS report WHERE report.access_token = token);
@@ -48,7 +48,7 @@ $$;
 COMMENT ON FUNCTION carnivore.refuse_report(text) IS 'Raises why a token opens nothing: unknown or expired.';
 
 CREATE FUNCTION public.check_report(token text) RETURNS TABLE (report_id bigint, expires_at timestamptz)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -63,7 +63,7 @@ COMMENT ON FUNCTION public.check_report(text) IS 'Whether a token opens a report
 
 CREATE FUNCTION public.open_report(token text, ip_address text DEFAULT NULL, user_agent text DEFAULT NULL)
 RETURNS TABLE (report_id bigint, report_html text, created_at timestamptz, expires_at timestamptz)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     report record;

@@ -125,7 +125,7 @@ COMMENT ON COLUMN public.report_expiry_changes.new_expires_at IS 'The expiry aft
 
 FUNCTIONS = """
 CREATE FUNCTION public.update_user_sessions_updated_at() RETURNS trigger
-LANGUAGE plpgsql SET search_path = '' AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     NEW.updated_at := now();
     RETURN NEW;
@@ -134,7 +134,7 @@ $$;
 COMMENT ON FUNCTION public.update_user_sessions_updated_at() IS 'Keeps user_sessions.updated_at.';
 
 CREATE FUNCTION carnivore.enforce_payment_transition() RETURNS trigger
-LANGUAGE plpgsql SET search_path = '' AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF NEW.payment_status = OLD.payment_status
         OR (OLD.payment_status, NEW.payment_status) IN (
@@ -153,10 +153,10 @@ $$;
 COMMENT ON FUNCTION carnivore.enforce_payment_transition() IS 'The payment states'' only ways: a paid session never becomes unpaid, a refund is final.';
 
 CREATE FUNCTION carnivore.fill_report_email() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     NEW.email := lower(coalesce(NEW.email, (
-        SELECT session.email FROM public.user_sessions AS session WHERE session.id = NEW.session_id)));
+        SELECT session.email FROM public.user_sessions AS session WHERE session.id = NEW.session_id)) COLLATE "C");
     IF NEW.email IS NULL AND NEW.session_id IS NOT NULL THEN
         -- Without a session there is no address either: say what is missing first.
         RAISE EXCEPTION 'no session has this id'
@@ -169,7 +169,7 @@ $$;
 COMMENT ON FUNCTION carnivore.fill_report_email() IS 'Gives a report its session''s address when none was given, in lower case.';
 
 CREATE FUNCTION carnivore.record_expiry_change() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO public.report_expiry_changes
         (report_id, changed_by, reason, old_expires_at, new_expires_at)
@@ -183,7 +183,7 @@ COMMENT ON FUNCTION carnivore.record_expiry_change() IS 'Writes report_expiry_ch
 -- SECURITY DEFINER so that the report is looked for with the owner's eyes: a row hidden from the
 -- caller by a policy must not look like a report that is gone.
 CREATE FUNCTION carnivore.refuse_rewriting() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     trail name;
 BEGIN
@@ -205,7 +205,7 @@ $$;
 COMMENT ON FUNCTION carnivore.refuse_rewriting() IS 'Append-only: rows go with their report and in no other way.';
 
 CREATE FUNCTION carnivore.presented_report_token() RETURNS text
-LANGUAGE sql STABLE SET search_path = '' AS $$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(
         nullif(current_setting('carnivore.report_token', true), ''),
         nullif(current_setting('request.headers', true), '')::jsonb ->> 'x-report-token')
@@ -271,7 +271,7 @@ REVOKE ALL ON SEQUENCE public.user_sessions_id_seq, public.generated_reports_id_
 
 CREATE POLICY service_role_user_sessions ON public.user_sessions TO service_role USING (true) WITH CHECK (true);
 CREATE POLICY auth_user_sessions_read ON public.user_sessions FOR SELECT TO authenticated
-    USING (email = (SELECT lower(auth.email())));
+    USING (email = (SELECT lower(auth.email() COLLATE "C")));
 CREATE POLICY service_role_generated_reports ON public.generated_reports TO service_role USING (true) WITH CHECK (true);
 CREATE POLICY public_generated_reports_read ON public.generated_reports FOR SELECT TO anon, authenticated
     USING (access_token = (SELECT carnivore.presented_report_token()) AND expires_at > statement_timestamp());

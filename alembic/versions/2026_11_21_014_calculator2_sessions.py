@@ -74,7 +74,7 @@ COMMENT ON INDEX public.idx_calculator2_sessions_pricing_tier IS 'Serves the for
 COMMENT ON INDEX public.idx_calculator2_sessions_report_token IS 'Serves the foreign key.';
 
 CREATE FUNCTION public.update_calculator2_sessions_last_active() RETURNS trigger
-LANGUAGE plpgsql SET search_path = '' AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     NEW.last_active_at := now();
     RETURN NEW;
@@ -83,7 +83,7 @@ $$;
 COMMENT ON FUNCTION public.update_calculator2_sessions_last_active() IS 'Keeps calculator2_sessions.last_active_at.';
 
 CREATE FUNCTION carnivore.presented_calculator_token() RETURNS text
-LANGUAGE sql STABLE SET search_path = '' AS $$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(
         nullif(current_setting('carnivore.calculator_token', true), ''),
         nullif(current_setting('request.headers', true), '')::jsonb ->> 'x-calculator-token')
@@ -91,7 +91,7 @@ $$;
 COMMENT ON FUNCTION carnivore.presented_calculator_token() IS 'The token of this transaction, or of PostgREST''s request header x-calculator-token.';
 
 CREATE FUNCTION carnivore.refuse_calculator(token text) RETURNS void
-LANGUAGE plpgsql STABLE SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     expired_at timestamptz := (
         SELECT session.expires_at FROM public.calculator2_sessions AS session WHERE session.session_token = token);
@@ -114,7 +114,7 @@ COMMENT ON TYPE public.calculator_state IS 'What the holder of a calculator toke
 
 CREATE FUNCTION public.resume_calculator(token text)
 RETURNS SETOF public.calculator_state
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -130,8 +130,10 @@ COMMENT ON FUNCTION public.resume_calculator(text) IS 'What the holder of a toke
 
 CREATE FUNCTION public.save_calculator(token text, form_state jsonb, pricing_tier text DEFAULT NULL)
 RETURNS SETOF public.calculator_state
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
+DECLARE
+    rule text;
 BEGIN
     RETURN QUERY
     UPDATE public.calculator2_sessions AS session
@@ -142,6 +144,11 @@ BEGIN
     IF NOT FOUND THEN
         PERFORM carnivore.refuse_calculator($1);
     END IF;
+EXCEPTION WHEN check_violation THEN
+    -- PostgreSQL's own error quotes the failing row, and with it columns that are not the holder's.
+    GET STACKED DIAGNOSTICS rule = CONSTRAINT_NAME;
+    RAISE EXCEPTION 'the form breaks the rule %', rule
+        USING ERRCODE = 'check_violation', CONSTRAINT = rule, SCHEMA = 'public', TABLE = 'calculator2_sessions';
 END
 $$;
 COMMENT ON FUNCTION public.save_calculator(text, jsonb, text) IS 'Saves the form (key by key over what is there) and the tier for the holder of a token.';
@@ -160,11 +167,15 @@ CREATE TRIGGER trg_calculator2_sessions_immutable
     WHEN ((OLD.id, OLD.session_token, OLD.created_at, OLD.expires_at)
         IS DISTINCT FROM (NEW.id, NEW.session_token, NEW.created_at, NEW.expires_at))
     EXECUTE FUNCTION carnivore.refuse_change('id', 'session_token', 'created_at', 'expires_at');
+CREATE TRIGGER trg_calculator2_sessions_paid_tier BEFORE UPDATE OF pricing_tier ON public.calculator2_sessions
+    FOR EACH ROW WHEN (OLD.payment_status IN ('completed', 'refunded') AND OLD.pricing_tier IS DISTINCT FROM NEW.pricing_tier)
+    EXECUTE FUNCTION carnivore.refuse_change('pricing_tier');
 CREATE TRIGGER trg_calculator2_sessions_payment BEFORE UPDATE OF payment_status ON public.calculator2_sessions
     FOR EACH ROW EXECUTE FUNCTION carnivore.enforce_payment_transition();
 CREATE TRIGGER trg_calculator2_sessions_last_active BEFORE UPDATE ON public.calculator2_sessions
     FOR EACH ROW EXECUTE FUNCTION public.update_calculator2_sessions_last_active();
 COMMENT ON TRIGGER trg_calculator2_sessions_immutable ON public.calculator2_sessions IS 'Token and expiry never change: activity does not extend a session.';
+COMMENT ON TRIGGER trg_calculator2_sessions_paid_tier ON public.calculator2_sessions IS 'What was paid for stays what it was.';
 COMMENT ON TRIGGER trg_calculator2_sessions_payment ON public.calculator2_sessions IS 'Allowed payment transitions only.';
 COMMENT ON TRIGGER trg_calculator2_sessions_last_active ON public.calculator2_sessions IS 'Keeps last_active_at.';
 """

@@ -59,7 +59,7 @@ COMMENT ON INDEX public.idx_cw_assessment_sessions_created_at IS 'Newest first.'
 COMMENT ON INDEX public.idx_cw_assessment_sessions_stripe_payment_intent_id IS 'One payment, one assessment; refunds look here.';
 
 CREATE FUNCTION public.update_cw_assessment_sessions_updated_at() RETURNS trigger
-LANGUAGE plpgsql SET search_path = '' AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     NEW.updated_at := now();
     RETURN NEW;
@@ -68,7 +68,7 @@ $$;
 COMMENT ON FUNCTION public.update_cw_assessment_sessions_updated_at() IS 'Keeps cw_assessment_sessions.updated_at.';
 
 CREATE FUNCTION carnivore.set_completed_at() RETURNS trigger
-LANGUAGE plpgsql SET search_path = '' AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF NEW.payment_status = 'completed' AND NEW.completed_at IS NULL THEN
         NEW.completed_at := now();

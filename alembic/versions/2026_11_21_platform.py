@@ -95,16 +95,16 @@ BEGIN
     REVOKE ALL ON auth.users FROM PUBLIC, anon, authenticated, service_role;
     GRANT SELECT, INSERT, UPDATE, DELETE ON auth.users TO service_role;
 
-    CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE SET search_path = '' AS $$
+    CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb
     $$;
-    CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE SET search_path = '' AS $$
+    CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         SELECT (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid
     $$;
-    CREATE FUNCTION auth.role() RETURNS text LANGUAGE sql STABLE SET search_path = '' AS $$
+    CREATE FUNCTION auth.role() RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role'
     $$;
-    CREATE FUNCTION auth.email() RETURNS text LANGUAGE sql STABLE SET search_path = '' AS $$
+    CREATE FUNCTION auth.email() RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'email'
     $$;
     COMMENT ON FUNCTION auth.jwt() IS 'The verified claims of this transaction''s caller.';
@@ -129,22 +129,23 @@ ALTER TABLE carnivore.alembic_version ENABLE ROW LEVEL SECURITY;
 """
 
 HELPERS = """
-CREATE FUNCTION carnivore.fold_email() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$
+CREATE FUNCTION carnivore.fold_email() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    NEW.email := lower(NEW.email);
+    -- In no locale's order: elsewhere some letters fold to ASCII, and one address could become another.
+    NEW.email := lower(NEW.email COLLATE "C");
     RETURN NEW;
 END
 $$;
 COMMENT ON FUNCTION carnivore.fold_email() IS 'Stores e-mail addresses in lower case, so that equality finds them.';
 REVOKE ALL ON FUNCTION carnivore.fold_email() FROM PUBLIC;
 
-CREATE FUNCTION carnivore.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$
+CREATE FUNCTION carnivore.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     changed text := (
         SELECT string_agg(name, ', ') FROM unnest(TG_ARGV) AS name
         WHERE to_jsonb(OLD) -> name IS DISTINCT FROM to_jsonb(NEW) -> name);
 BEGIN
-    RAISE EXCEPTION '% never changes once the row is written', changed
+    RAISE EXCEPTION '% cannot change any more', changed
         USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'immutable',
               SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, COLUMN = changed;
 END

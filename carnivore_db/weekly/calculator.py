@@ -85,14 +85,17 @@ def save(
     """Save the form's keys over those that are there, and the tier when one is given; as anyone.
 
     The whole form takes at most 64 KiB. The expiry stays. Raises CalculatorNotFound, CalculatorExpired,
-    InvalidInput.
+    InvalidInput, Immutable (another tier is paid for already).
     """
     return _save(tx, token, form_state, pricing_tier)
 
 
 @validated
 def choose_tier(tx: Session, token: str, pricing_tier: Tier) -> CalculatorState:
-    """Choose what to buy; as anyone. Raises CalculatorNotFound, CalculatorExpired, InvalidInput."""
+    """Choose what to buy; as anyone.
+
+    Raises CalculatorNotFound, CalculatorExpired, InvalidInput, Immutable (it is paid for already).
+    """
     return _save(tx, token, None, pricing_tier)
 
 

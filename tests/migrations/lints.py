@@ -93,8 +93,11 @@ COMMENTS = (
 
 FUNCTIONS = (
     Lint(
-        "every function has an empty search path",
-        """SELECT name FROM functions WHERE NOT coalesce(proconfig, '{}') @> ARRAY['search_path=""']""",
+        "every function has a search path that no caller can put anything in front of",
+        """
+        SELECT name FROM functions
+        WHERE NOT coalesce(proconfig, '{}') @> ARRAY['search_path=pg_catalog, pg_temp']
+        """,
         "ALTER FUNCTION public.open_report(text, text, text) SET search_path = public",
     ),
     Lint(
@@ -111,7 +114,7 @@ FUNCTIONS = (
         SELECT name FROM functions, aclexplode(coalesce(proacl, acldefault('f', proowner))) AS granted
         WHERE prosecdef AND prorettype = 'trigger'::regtype AND granted.grantee <> proowner
         """,
-        "GRANT EXECUTE ON FUNCTION carnivore.fill_report_email() TO anon",
+        "GRANT EXECUTE ON FUNCTION carnivore.record_expiry_change() TO anon",
     ),
 )
 

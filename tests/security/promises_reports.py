@@ -242,14 +242,6 @@ def a_report_for_an_unknown_session_is_refused_as_such_without_an_address_too(s:
         s.as_("service").refused(*statement, sqlstate="23503", constraint=rule)
 
 
-@promise("generated_reports fill_report_email")
-def who_may_insert_a_report_needs_no_right_on_sessions(s: Session) -> None:
-    """The session's address comes with the owner's eyes: a policy must not make it look missing."""
-    s.superuser.allows("GRANT INSERT ON public.generated_reports TO anon")
-    s.superuser.allows("CREATE POLICY mine ON public.generated_reports FOR INSERT TO anon WITH CHECK (true)")
-    s.as_("anon").allows(*insertion("generated_reports", email=None), rows=1)
-
-
 @promise(
     "generated_reports report_access_log report_access_pending report_expiry_changes DELETE service_role"
 )

@@ -13,13 +13,12 @@ class Promise:
     """A sentence about the database, and the attempts that would show it broken.
 
     `about` names the tables, functions, constraints, roles and verbs it speaks of: a mutation of one of them
-    is put before this promise early. `hole` says why the promise does not hold yet.
+    is put before this promise early.
     """
 
     name: str
     check: Check
     about: frozenset[str]
-    hole: str | None = None
 
     def broken(self, session: Session) -> str | None:
         """How the promise is broken, or None; the database is left as it was."""
@@ -34,16 +33,16 @@ class Promise:
 PROMISES: list[Promise] = []
 
 
-def add(name: str, check: Check, about: str, *, hole: str | None = None) -> None:
+def add(name: str, check: Check, about: str) -> None:
     assert name not in {known.name for known in PROMISES}, name
-    PROMISES.append(Promise(name, check, frozenset(about.split()), hole))
+    PROMISES.append(Promise(name, check, frozenset(about.split())))
 
 
-def promise(about: str, *, hole: str | None = None) -> Callable[[Check], Check]:
+def promise(about: str) -> Callable[[Check], Check]:
     """The function's name is the promise."""
 
     def register(check: Check) -> Check:
-        add(check.__name__.replace("_", " "), check, about, hole=hole)
+        add(check.__name__.replace("_", " "), check, about)
         return check
 
     return register

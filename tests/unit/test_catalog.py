@@ -61,7 +61,7 @@ CREATE INDEX idx_log_report ON public.report_access_log (report_id);
 CREATE TABLE public.report_access_pending (report_id bigint);
 
 CREATE FUNCTION public.increment_report_access() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE public.generated_reports SET access_count = access_count + 1 WHERE id = NEW.report_id;
     RETURN NULL;
@@ -226,7 +226,7 @@ EDITS: dict[tuple[str, str], dict[str, str | None]] = {
         f"ALTER FUNCTION {BODY} OWNER TO cat_deployer": "owner",
         f"GRANT EXECUTE ON FUNCTION {BODY} TO PUBLIC": "acl",
         f"CREATE OR REPLACE FUNCTION {BODY} RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
-        " SET search_path = '' AS $$ BEGIN RETURN NULL; END $$": "definition",
+        " SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN NULL; END $$": "definition",
     },
     ("functions", "public.new()"): {
         "CREATE FUNCTION public.new() RETURNS int LANGUAGE sql AS 'SELECT 1'": None,
