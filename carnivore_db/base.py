@@ -17,7 +17,7 @@ NAMING_CONVENTION = {
 }
 
 # Folded (lower-case) addresses only: local part, one @, domain labels, a last label of letters.
-EMAIL_PATTERN = r"^[a-z0-9._%+''-]+@([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$"
+EMAIL_PATTERN = r"^[a-z0-9._%+'-]+@([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$"
 
 JsonObject = dict[str, Any]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from alembic.util import CommandError
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -21,8 +22,9 @@ from carnivore_db.catalog import files, reference
 from carnivore_db.catalog.render import render
 from carnivore_db.catalog.snapshot import take
 from carnivore_db.catalog.verify import verify as run_verify
+from carnivore_db.database import Database
 from carnivore_db.demo import story
-from carnivore_db.errors import CarnivoreError
+from carnivore_db.errors import CarnivoreError, Unavailable
 from carnivore_db.settings import Settings
 
 COULD_NOT_LOOK = 2
@@ -41,7 +43,9 @@ def _explained() -> Iterator[None]:
     """Turn what an operator can mend into one line and exit status 2."""
     try:
         yield
-    except (LookupError, CarnivoreError, local.LocalServerError) as error:
+    except Unavailable as error:
+        problem = str(error.__cause__ or error).partition("\n")[0]
+    except (LookupError, TimeoutError, CommandError, CarnivoreError, local.LocalServerError) as error:
         problem = str(error)
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False)[0]
@@ -62,6 +66,8 @@ def _url() -> URL:
 def _with_progress(title: str, url: URL, revision: str, *, down: bool = False) -> None:
     order = migrations.history()
     at = migrations.current(url)
+    if at is not None and at not in order:
+        raise LookupError(f"the database is at revision {at}, which this package does not know")
     done = 0 if at is None else order.index(at) + 1
     columns = (
         TextColumn("{task.description}"),
@@ -129,11 +135,15 @@ def verify(
 def maintain() -> None:
     """Make the coming months' partitions and fold pending access counts; for a scheduler."""
     with _explained():
-        engine = create_engine(_url(), poolclass=pool.NullPool)
-        months = maintenance.create_partitions(engine)
+        engine = Database(_url()).engine
+        months, failed = maintenance.create_partitions(engine)
         folded = maintenance.fold_access_counts(engine)
+        engine.dispose()
     made = ", ".join(f"{month:%Y-%m}" for month in months) or "none missing"
     console.print(f"Partitions made: {made}. Access deltas folded: {folded}.")
+    for month, error in failed.items():
+        problems.print(f"No partition for {month:%Y-%m}: {error}", style="red", markup=False)
+    raise typer.Exit(1 if failed else 0)
 
 
 @app.command()
@@ -154,8 +164,10 @@ def psql() -> None:
         found = shutil.which("psql")
         if found is None:
             raise LookupError("psql is not installed")
-    dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    os.execv(found, [found, dsn])  # noqa: S606 - the operator's own psql
+    # The password goes through the environment: everybody may read the arguments of a process.
+    secret = {"PGPASSWORD": str(url.password)} if url.password else {}
+    dsn = url._replace(drivername="postgresql", password=None).render_as_string(hide_password=False)
+    os.execve(found, [found, dsn], {**os.environ, **secret})  # noqa: S606 - the operator's own psql
 
 
 @app.command(hidden=True)

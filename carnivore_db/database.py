@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, create_engine
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -58,12 +59,16 @@ class Database:
 
     @contextmanager
     def transaction(self, as_: Identity) -> Iterator[Session]:
-        """One transaction as `as_`: committed at the end of the block, rolled back by an exception."""
+        """One transaction as `as_`: committed at the end of the block, rolled back by an exception.
+
+        Raises RolledBack when the block swallowed the error of a statement: nothing was saved then.
+        """
         with Session(self.engine, expire_on_commit=False) as session:
             try:
                 with session.begin():
                     session.execute(_begin(as_, self.settings))
                     yield session
+                    _refuse_failed(session)
             except PoolTimeout:
                 raise errors.Busy("no connection became free in time") from None
 
@@ -85,18 +90,32 @@ class AsyncDatabase:
 
     @asynccontextmanager
     async def transaction(self, as_: Identity) -> AsyncIterator[AsyncSession]:
-        """One transaction as `as_`: committed at the end of the block, rolled back by an exception."""
+        """One transaction as `as_`: committed at the end of the block, rolled back by an exception.
+
+        Raises RolledBack when the block swallowed the error of a statement: nothing was saved then.
+        """
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
             try:
                 async with session.begin():
                     await session.execute(_begin(as_, self.settings))
                     yield session
+                    await session.run_sync(_refuse_failed)
             except PoolTimeout:
                 raise errors.Busy("no connection became free in time") from None
 
     async def close(self) -> None:
         """Close the pool's connections."""
         await self.engine.dispose()
+
+
+def _refuse_failed(session: Session) -> None:
+    """PostgreSQL answers the COMMIT of a failed transaction with a rollback, and no error."""
+    failed = not session.is_active
+    if not failed:
+        driver: Any = session.connection().connection.driver_connection
+        failed = driver.info.transaction_status == TransactionStatus.INERROR
+    if failed:
+        raise errors.RolledBack
 
 
 def _begin(identity: Identity, settings: Settings) -> Any:

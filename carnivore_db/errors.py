@@ -11,7 +11,6 @@ import psycopg
 from psycopg.errors import Diagnostic
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 
 class CarnivoreError(Exception):
@@ -106,6 +105,13 @@ class Busy(CarnivoreError):
 
 class Unavailable(CarnivoreError):
     """The database cannot be reached, or the connection was lost."""
+
+
+class RolledBack(CarnivoreError):
+    """An error was caught inside the transaction that it ended: nothing was saved.
+
+    To go on after an error, put the call into a savepoint: `with tx.begin_nested(): ...`.
+    """
 
 
 class SchemaMismatch(CarnivoreError):
@@ -227,8 +233,6 @@ def _handle(context: ExceptionContext) -> BaseException | None:
             # The driver's text quotes the failing row, and it stays chained to ours as its cause.
             error.args = (f"SQLSTATE {error.sqlstate}, rule {error.diag.constraint_name}",)
         return translated
-    if isinstance(error, PoolTimeout):
-        return Busy()
     if isinstance(error, UnicodeEncodeError):
         return InvalidInput("value", "not representable in UTF-8")
     return None

@@ -45,7 +45,7 @@ _MISCALLS = frozenset(
     }
 )
 
-_EMAIL = re.compile(EMAIL_PATTERN.replace("''", "'").replace("$", r"\Z"), re.ASCII)
+_EMAIL = re.compile(EMAIL_PATTERN, re.ASCII)
 # A NUL character in JSON text: \u0000 behind an even number of backslashes.
 _JSON_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -109,7 +109,7 @@ def _email(value: object) -> str:
     given = _text(value) if isinstance(value, str) else ""
     # Some letters become ASCII when they are folded: they are refused before.
     folded = given.strip().lower() if given.isascii() else ""
-    if len(folded) > 255 or _EMAIL.match(folded) is None:
+    if len(folded) > 255 or _EMAIL.fullmatch(folded) is None:
         raise PydanticCustomError("email_valid", "must be an address such as name@example.com")
     return folded
 

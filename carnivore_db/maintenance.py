@@ -4,6 +4,8 @@ from datetime import date
 
 from sqlalchemy import Engine, text
 
+from carnivore_db.errors import CarnivoreError
+
 _FOLD = text("SELECT public.fold_report_access(:batch)")
 _MONTHS = text("""
     SELECT CAST(date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead) AS date)
@@ -12,25 +14,31 @@ _MONTHS = text("""
 _CREATE = text("SELECT carnivore.create_access_log_partition(CAST(:month AS date))")
 
 
-def create_partitions(engine: Engine, *, months_ahead: int = 3) -> list[date]:
+def create_partitions(
+    engine: Engine, *, months_ahead: int = 3
+) -> tuple[list[date], dict[date, CarnivoreError]]:
     """Make the missing partitions from this month (UTC) to `months_ahead` later, as the migrating role.
 
-    Returns the months made. Raises Busy when a lock is not to be had within two seconds, and InvalidInput
-    when rows of a missing month lie in the DEFAULT partition already.
+    `engine` is a Database's. Returns the months made and those that could not be, with the reason: Busy (a
+    lock was not to be had within two seconds), InvalidInput (the DEFAULT partition holds rows of the month).
     """
     with engine.connect() as connection:
         months = connection.scalars(_MONTHS, {"ahead": months_ahead}).all()
-    made = []
+    made, failed = [], {}
     for month in months:
-        with engine.begin() as connection:
-            connection.execute(text("SET LOCAL lock_timeout = '2s'"))
-            if connection.scalar(_CREATE, {"month": month}):
-                made.append(month)
-    return made
+        try:
+            with engine.begin() as connection:
+                connection.execute(text("SET LOCAL lock_timeout = '2s'"))
+                if connection.scalar(_CREATE, {"month": month}):
+                    made.append(month)
+        except CarnivoreError as error:
+            failed[month] = error  # the other months must not wait for this one
+    return made, failed
 
 
 def fold_access_counts(engine: Engine, *, batch: int = 1000) -> int:
-    """Add all pending accesses to their reports' counters, `batch` reports a transaction.
+    """Add pending accesses to their reports' counters, `batch` reports a transaction, until none is left
+    whose report nobody else has locked.
 
     Returns how many deltas were folded. Any number may run at once: each takes what the others left.
     """

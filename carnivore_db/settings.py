@@ -55,9 +55,6 @@ class Settings(BaseSettings):
         default="immediate",
         description="deferred: accesses are counted as deltas that `carnivore-db maintain` folds.",
     )
-    stripe_webhook_secret: SecretStr | None = Field(
-        default=None, description="Stripe's signing secret of the webhook endpoint (whsec_...)."
-    )
     migration_lock_timeout: PositiveInt = Field(
         default=5, description="Seconds that a migration waits for a lock on a table."
     )

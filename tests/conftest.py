@@ -38,20 +38,21 @@ def supabase_shape() -> Iterator[Shape]:
 
 
 @pytest.fixture(scope="session")
-def plain_template(plain_shape: Shape, worker_id: str) -> str:
-    return _template(plain_shape, worker_id)
+def plain_template(plain_shape: Shape, worker_id: str) -> Iterator[str]:
+    yield from _template(plain_shape, worker_id)
 
 
 @pytest.fixture(scope="session")
-def supabase_template(supabase_shape: Shape, worker_id: str) -> str:
-    return _template(supabase_shape, worker_id)
+def supabase_template(supabase_shape: Shape, worker_id: str) -> Iterator[str]:
+    yield from _template(supabase_shape, worker_id)
 
 
-def _template(shape: Shape, worker_id: str) -> str:
+def _template(shape: Shape, worker_id: str) -> Iterator[str]:
     name = f"carnivore_template_{worker_id}"
     shape.create(name)
     shape.migrate(name)
-    return name
+    yield name
+    shape.drop(name)  # the server may be DATABASE_URL's
 
 
 @pytest.fixture(params=["plain", "supabase"])

@@ -101,10 +101,8 @@ DECLARE
 BEGIN
     SELECT array_agg(locked.id) INTO due FROM (
         SELECT report.id FROM public.generated_reports AS report
-        WHERE report.id IN (
-            SELECT pending.report_id FROM public.report_access_pending AS pending
-            GROUP BY pending.report_id ORDER BY min(pending.id) LIMIT batch)
-        ORDER BY report.id FOR NO KEY UPDATE SKIP LOCKED
+        WHERE report.id IN (SELECT pending.report_id FROM public.report_access_pending AS pending)
+        ORDER BY report.id LIMIT batch FOR NO KEY UPDATE SKIP LOCKED
     ) AS locked;
     WITH taken AS (
         DELETE FROM public.report_access_pending AS pending
@@ -197,6 +195,8 @@ DECLARE
     first timestamp := date_trunc('month', month::timestamp);
     name text := 'report_access_log_' || to_char(first, 'YYYY_MM');
 BEGIN
+    -- One caller at a time: the second finds the partition that the first has made. Nobody else waits.
+    PERFORM pg_advisory_xact_lock('public.report_access_log'::regclass::oid::bigint);
     IF to_regclass(format('public.%I', name)) IS NOT NULL THEN
         RETURN false;
     END IF;

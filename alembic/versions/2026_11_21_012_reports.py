@@ -75,7 +75,7 @@ CREATE TABLE public.generated_reports (
     CONSTRAINT email_valid CHECK (email ~ '^[a-z0-9._%+''-]+@([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$'),
     CONSTRAINT access_token_valid CHECK (access_token ~ '^[0-9a-f]{64}$'),
     CONSTRAINT report_html_not_empty CHECK (octet_length(report_html) BETWEEN 1 AND 5242880),
-    CONSTRAINT questionnaire_not_empty CHECK (jsonb_typeof(questionnaire_data) = 'object' AND pg_column_size(questionnaire_data) <= 262144),
+    CONSTRAINT questionnaire_not_empty CHECK (jsonb_typeof(questionnaire_data) = 'object'),
     CONSTRAINT expiry_in_future CHECK (expires_at > created_at),
     CONSTRAINT expiry_within_ten_years CHECK (expires_at - created_at <= '3653 days'::interval),
     CONSTRAINT access_count_not_negative CHECK (access_count >= 0),
@@ -152,6 +152,23 @@ END
 $$;
 COMMENT ON FUNCTION carnivore.enforce_payment_transition() IS 'The payment states'' only ways: a paid session never becomes unpaid, a refund is final.';
 
+-- What a check would ask of a report again at every access, although the answers never change.
+CREATE FUNCTION carnivore.check_questionnaire() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF octet_length(NEW.questionnaire_data::text) > 262144
+        OR jsonb_path_exists(NEW.questionnaire_data, '$.**{65}')
+        OR jsonb_path_exists(NEW.questionnaire_data, '$.** ? (@ > 1e308 || @ < -1e308)')
+    THEN
+        RAISE EXCEPTION 'the questionnaire is too large, too deep or holds too large a number'
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'questionnaire_not_empty',
+                  SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION carnivore.check_questionnaire() IS 'Answers of at most 256 KiB that any reader can read, asked once, when the report is made.';
+
 CREATE FUNCTION carnivore.fill_report_email() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -213,7 +230,7 @@ $$;
 COMMENT ON FUNCTION carnivore.presented_report_token() IS 'The token of this transaction, or of PostgREST''s request header x-report-token.';
 
 REVOKE ALL ON FUNCTION public.update_user_sessions_updated_at(), carnivore.enforce_payment_transition(),
-    carnivore.fill_report_email(), carnivore.record_expiry_change(), carnivore.refuse_rewriting(),
+    carnivore.check_questionnaire(), carnivore.fill_report_email(), carnivore.record_expiry_change(), carnivore.refuse_rewriting(),
     carnivore.presented_report_token() FROM PUBLIC, anon, authenticated, service_role;
 GRANT EXECUTE ON FUNCTION carnivore.presented_report_token() TO anon, authenticated;
 """
@@ -228,11 +245,19 @@ CREATE TRIGGER trg_user_sessions_payment BEFORE UPDATE OF payment_status ON publ
     FOR EACH ROW EXECUTE FUNCTION carnivore.enforce_payment_transition();
 CREATE TRIGGER trg_user_sessions_updated_at BEFORE UPDATE ON public.user_sessions
     FOR EACH ROW EXECUTE FUNCTION public.update_user_sessions_updated_at();
+CREATE TRIGGER trg_user_sessions_paid BEFORE UPDATE OF stripe_payment_id ON public.user_sessions
+    FOR EACH ROW WHEN (OLD.payment_status IN ('completed', 'refunded')
+        AND OLD.stripe_payment_id IS DISTINCT FROM NEW.stripe_payment_id)
+    EXECUTE FUNCTION carnivore.refuse_change('stripe_payment_id');
+COMMENT ON TRIGGER trg_user_sessions_paid ON public.user_sessions IS 'What was paid stays known: its refund looks here.';
 COMMENT ON TRIGGER trg_user_sessions_fold_email ON public.user_sessions IS 'Lower-case addresses.';
 COMMENT ON TRIGGER trg_user_sessions_immutable ON public.user_sessions IS 'id and created_at never change.';
 COMMENT ON TRIGGER trg_user_sessions_payment ON public.user_sessions IS 'Allowed payment transitions only.';
 COMMENT ON TRIGGER trg_user_sessions_updated_at ON public.user_sessions IS 'Keeps updated_at.';
 
+CREATE TRIGGER trg_generated_reports_questionnaire BEFORE INSERT ON public.generated_reports
+    FOR EACH ROW EXECUTE FUNCTION carnivore.check_questionnaire();
+COMMENT ON TRIGGER trg_generated_reports_questionnaire ON public.generated_reports IS 'Size and depth of the answers.';
 CREATE TRIGGER trg_generated_reports_email BEFORE INSERT ON public.generated_reports
     FOR EACH ROW EXECUTE FUNCTION carnivore.fill_report_email();
 -- A counter that moves names none of these columns, so the guard costs it nothing.
@@ -317,6 +342,7 @@ def downgrade() -> None:
         DROP FUNCTION carnivore.refuse_rewriting();
         DROP FUNCTION carnivore.record_expiry_change();
         DROP FUNCTION carnivore.fill_report_email();
+        DROP FUNCTION carnivore.check_questionnaire();
         DROP FUNCTION carnivore.enforce_payment_transition();
         DROP FUNCTION public.update_user_sessions_updated_at();
     """)

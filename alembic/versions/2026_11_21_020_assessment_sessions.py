@@ -93,6 +93,13 @@ CREATE TRIGGER trigger_cw_assessment_sessions_set_completed_at BEFORE INSERT OR 
 CREATE TRIGGER trigger_cw_assessment_sessions_updated_at BEFORE UPDATE
     ON public.cw_assessment_sessions FOR EACH ROW
     EXECUTE FUNCTION public.update_cw_assessment_sessions_updated_at();
+CREATE TRIGGER trigger_cw_assessment_sessions_paid BEFORE UPDATE OF stripe_session_id, stripe_payment_intent_id
+    ON public.cw_assessment_sessions FOR EACH ROW WHEN (OLD.payment_status IN ('completed', 'refunded') AND (
+        OLD.stripe_session_id IS NOT NULL AND OLD.stripe_session_id IS DISTINCT FROM NEW.stripe_session_id
+        OR OLD.stripe_payment_intent_id IS NOT NULL
+            AND OLD.stripe_payment_intent_id IS DISTINCT FROM NEW.stripe_payment_intent_id))
+    EXECUTE FUNCTION carnivore.refuse_change('stripe_session_id', 'stripe_payment_intent_id');
+COMMENT ON TRIGGER trigger_cw_assessment_sessions_paid ON public.cw_assessment_sessions IS 'What was paid stays known: its refund looks here.';
 COMMENT ON TRIGGER trigger_cw_assessment_sessions_fold_email ON public.cw_assessment_sessions IS 'Lower-case addresses.';
 COMMENT ON TRIGGER trigger_cw_assessment_sessions_immutable ON public.cw_assessment_sessions IS 'id and created_at never change.';
 COMMENT ON TRIGGER trigger_cw_assessment_sessions_payment ON public.cw_assessment_sessions IS 'Allowed payment transitions only.';

@@ -123,7 +123,9 @@ COLUMNS = """
            CASE WHEN a.attstattarget <> -1 THEN a.attstattarget END AS statistics,
            CASE WHEN a.attstorage <> t.typstorage THEN a.attstorage::text END AS storage,
            CASE a.attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' END AS compression,
-           (SELECT jsonb_agg(o ORDER BY o COLLATE "C") FROM unnest(a.attoptions) o) AS options,
+           -- Recent minor releases keep a version of their own here; nobody set it.
+           (SELECT jsonb_agg(o ORDER BY o COLLATE "C") FROM unnest(a.attoptions) o
+            WHERE o NOT LIKE 'pg\\_attver=%') AS options,
            col_description(a.attrelid, a.attnum) AS comment
     FROM pg_attribute a
     JOIN pg_type t ON t.oid = a.atttypid

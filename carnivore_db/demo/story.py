@@ -23,19 +23,7 @@ from carnivore_db.catalog.verify import verify
 from carnivore_db.local import Server
 from carnivore_db.weekly import access_log, calculator, payments, reports, sessions
 
-LOGIN = "carnivore_app"
 WEBHOOK_SECRET = "whsec_" + secrets.token_hex(16)  # as Stripe would issue one for an endpoint
-
-_CREATE_LOGIN = """
-DO $$
-BEGIN
-    IF to_regrole('carnivore_app') IS NULL THEN
-        CREATE ROLE carnivore_app LOGIN NOINHERIT;
-    END IF;
-    GRANT anon, authenticated, service_role TO carnivore_app;
-END
-$$
-"""
 
 
 @dataclass
@@ -57,11 +45,14 @@ def tell(console: Console, *, keep: bool) -> bool:
         console.rule("A private PostgreSQL")
         server = local_persistent.start() if keep else stack.enter_context(local.server())
         dbname = stack.enter_context(scratch_database(server, keep=keep))
-        console.print(f"  Up. Database {dbname}, on a socket of its own: nothing was configured.")
+        where = "on a socket of its own" if server.host.startswith("/") else f"at {server.host}"
+        console.print(f"  Up, {where}. Database {dbname}.")
         _migrate(console, server, dbname)
+        login = stack.enter_context(_application_login(server, dbname, keep=keep))
+        console.print(f"  The application logs in as {login.user}, which may do nothing by itself.")
         scene = Scene(
             console,
-            Database(replace(server, user=LOGIN).url(dbname)),
+            Database(login.url(dbname)),
             Database(server.url(dbname)),
         )
         stack.callback(scene.db.close)
@@ -97,10 +88,22 @@ def _migrate(console: Console, server: Server, dbname: str) -> None:
     with Progress(console=console) as progress:
         task = progress.add_task("alembic upgrade head", total=len(migrations.history()))
         migrations.upgrade(url, on_step=lambda name: progress.advance(task))
-    engine = create_engine(url, poolclass=pool.NullPool, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(_CREATE_LOGIN))
-    console.print(f"  Seven revisions. The application logs in as {LOGIN}, which may do nothing by itself.")
+
+
+@contextmanager
+def _application_login(server: Server, dbname: str, *, keep: bool) -> Iterator[Server]:
+    """A login as the README makes it, named like the database; dropped at the end unless `keep`."""
+    password = secrets.token_hex(16)
+    admin = create_engine(server.url("postgres"), poolclass=pool.NullPool, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE ROLE {dbname} LOGIN NOINHERIT PASSWORD '{password}'"))
+        connection.execute(text(f"GRANT anon, authenticated, service_role TO {dbname}"))
+    try:
+        yield replace(server, user=dbname, password=password)
+    finally:
+        if not keep:
+            with admin.connect() as connection:
+                connection.execute(text(f"DROP ROLE {dbname}"))
 
 
 def _play(scene: Scene) -> None:
@@ -311,7 +314,7 @@ def _refuse(scene: Scene, session_id: int, issued: reports.IssuedReport) -> None
             errors.ReportExpired,
         ),
     ]
-    table = Table("attempt", "answer", title="Nine attempts")
+    table = Table("attempt", "answer", title=f"{len(attempts)} attempts")
     for name, way_in, who, attempt, wanted in attempts:
         table.add_row(name, _answer(scene, name, way_in, who, attempt, wanted))
     scene.console.print(table)

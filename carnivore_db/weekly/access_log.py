@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import func, select, text, tuple_
 from sqlalchemy.orm import Session
 
@@ -43,11 +43,14 @@ _PER_DAY = text("""
 
 _UNUSUAL = text("""
     WITH accesses AS (
-        SELECT report_id, ip_address, count(*) OVER (
-            PARTITION BY report_id ORDER BY accessed_at
+        SELECT access.report_id, access.ip_address, count(*) OVER (
+            PARTITION BY access.report_id ORDER BY access.accessed_at
             RANGE BETWEEN interval '59.999999 seconds' PRECEDING AND CURRENT ROW
         ) AS within_a_minute
-        FROM public.report_access_log WHERE accessed_at >= :since
+        FROM public.report_access_log AS access
+        JOIN public.generated_reports AS report ON report.id = access.report_id
+        JOIN public.user_sessions AS session ON session.id = report.session_id
+        WHERE access.accessed_at >= :since AND (:include_test OR NOT session.is_test)
     ), totals AS (
         SELECT report_id, count(*) AS accesses, count(DISTINCT ip_address) AS addresses,
             max(within_a_minute) AS burst
@@ -67,8 +70,8 @@ class Access(BaseModel):
 
     report_id: Id
     accessed_at: AccessedAt | None = None
-    ip_address: ClientIP = None
-    user_agent: UserAgent = None
+    ip_address: Annotated[ClientIP, Field(repr=False)] = None
+    user_agent: Annotated[UserAgent, Field(repr=False)] = None
 
 
 class Cursor(NamedTuple):
@@ -211,12 +214,19 @@ def unusual(
     addresses: Threshold = 5,
     burst: Threshold = 20,
     limit: Limit = 100,
+    include_test: bool = False,
 ) -> list[UnusualAccess]:
     """Reports opened since `since` from `addresses` addresses or more, or `burst` times within 60 seconds.
 
-    The most unusual first.
+    The most unusual first; sessions marked as test data are left out unless asked for.
     """
-    wanted = {"since": since, "addresses": addresses, "burst": burst, "limit": limit}
+    wanted = {
+        "since": since,
+        "addresses": addresses,
+        "burst": burst,
+        "limit": limit,
+        "include_test": include_test,
+    }
     return [UnusualAccess(*row) for row in tx.execute(_UNUSUAL, wanted)]
 
 
@@ -224,7 +234,7 @@ def unusual(
 def fold(tx: Session, *, batch: BatchSize = 1000) -> int:
     """Add the pending deltas of up to `batch` reports to their counters.
 
-    Returns how many deltas it took; 0 means that none is left, or others are folding the rest. Any
+    Returns how many deltas it took; 0 means that none is left whose report nobody else has locked. Any
     number of folders may run at once.
     """
     return tx.scalar(select(func.public.fold_report_access(batch))) or 0

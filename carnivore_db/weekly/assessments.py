@@ -38,13 +38,14 @@ def submit(
         .values(id=key, email=email, first_name=first_name, form_data=form_data, is_test=is_test)
         .on_conflict_do_nothing(index_elements=[AssessmentSession.id])
     )
-    # Compared by the database, as JSON: 1.0 is 1, and the order of keys says nothing.
+    # Compared by the database, as JSON: 1.0 is 1, the order of keys says nothing, and a form that was merged
+    # into since still holds what was submitted.
     same = tx.scalars(
         select(AssessmentSession).where(
             AssessmentSession.id == key,
             AssessmentSession.email == email,
             AssessmentSession.first_name == first_name,
-            AssessmentSession.form_data == form_data,
+            AssessmentSession.form_data.contains(form_data),
         ),
         execution_options={"populate_existing": True},
     ).one_or_none()

@@ -142,10 +142,17 @@ def _change(tx: Session, session_id: int, **values: object) -> None:
 
 @validated
 def purge_expired(tx: Session, *, batch: BatchSize = 1000) -> int:
-    """Delete up to `batch` expired sessions, oldest first, as the service. Returns how many went."""
+    """Delete up to `batch` expired sessions that nobody paid for, oldest first, as the service.
+
+    Returns how many went; fewer than `batch` means that none is left which nobody has locked. A paid session
+    stays: its refund must find it.
+    """
     expired = (
         select(Calculator2Session.id)
-        .where(Calculator2Session.expires_at < func.now())
+        .where(
+            Calculator2Session.expires_at < func.now(),
+            Calculator2Session.payment_status.in_(("pending", "failed")),
+        )
         .order_by(Calculator2Session.expires_at)
         .limit(batch)
         .with_for_update(skip_locked=True)

@@ -24,6 +24,10 @@ class Payload(BaseModel):
 
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
 
+    def __repr_args__(self) -> list[tuple[str | None, object]]:
+        """Nothing: answers about a person's health do not belong into a log."""
+        return []
+
 
 class MacroData(Payload):
     """`user_sessions.macro_data` (document 012): grams a day and calories."""

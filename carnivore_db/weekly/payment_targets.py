@@ -107,7 +107,8 @@ def _of_payment(tx: Session, payment_intent: str) -> Target | None:
     paid = tx.scalars(
         select(StripeEvent).where(
             StripeEvent.payment_intent == payment_intent,
-            StripeEvent.outcome == "applied",
+            # A second payment of a session failed, and its refund is still about that session.
+            StripeEvent.outcome.in_(("applied", "failed")),
             StripeEvent.session_table.is_not(None),
         )
     ).first()

@@ -8,6 +8,7 @@ on its payment intent); without it, by `client_reference_id` or by an attached c
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from carnivore_db.errors import Busy, CarnivoreError, InvalidInput, Unavailable
-from carnivore_db.inputs import check_json, parse, validated
+from carnivore_db.inputs import Grace, check_json, parse, validated
 from carnivore_db.weekly import payment_targets as targets
 from carnivore_db.weekly.models import (
     AssessmentSession,
@@ -32,9 +33,10 @@ Outcome = Literal["applied", "unchanged", "waiting", "ignored", "failed"]
 
 _MAX_PAYLOAD = 1024 * 1024
 
-# Stripe's amounts are in the smallest unit; these currencies have none or three decimals, not two.
+# Stripe's amounts are in the smallest unit; these currencies have none or three decimals, not two. (UGX
+# has none either, but Stripe sends it with two. A third decimal is rounded by the column.)
 _NO_DECIMALS = frozenset(
-    "bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf".split()  # noqa: SIM905
+    "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf".split()  # noqa: SIM905
 )
 _THREE_DECIMALS = frozenset({"bhd", "jod", "kwd", "omr", "tnd"})
 
@@ -108,19 +110,19 @@ class Applied:
     repeated: bool = False
 
 
-def verify(payload: bytes, signature: str, secret: str, *, tolerance: int = 300) -> dict[str, Any]:
+def verify(payload: bytes, signature: str | None, secret: str, *, tolerance: int = 300) -> dict[str, Any]:
     """The event in a webhook's body, after Stripe's own library has checked its signature.
 
-    `signature` is the header Stripe-Signature, `tolerance` its greatest age in seconds (1 at least).
-    Raises SignatureInvalid, and ImportError without the extra `stripe`.
+    `signature` is the header Stripe-Signature (None when it is missing), `tolerance` its greatest age in
+    seconds (1 at least). Raises SignatureInvalid, and ImportError without the extra `stripe`.
     """
     import stripe  # noqa: PLC0415 - an optional extra
 
     try:
         body = payload.decode()
-        signature.encode("ascii")
+        header = (signature or "").encode("ascii").decode()
         # The library takes 0 for no limit at all.
-        stripe.WebhookSignature.verify_header(body, signature, secret, max(tolerance, 1))
+        stripe.WebhookSignature.verify_header(body, header, secret, max(tolerance, 1))
     except (UnicodeError, stripe.SignatureVerificationError):
         body = None
     if body is None:
@@ -133,10 +135,11 @@ def verify(payload: bytes, signature: str, secret: str, *, tolerance: int = 300)
 def apply_event(tx: Session, event: Mapping[str, Any], *, revoke_on_refund: bool = True) -> Applied:
     """Record a verified event and apply its effect, both or neither, as the service.
 
-    The same event again changes nothing, unless it failed: then it is tried again. Events may come in any
-    order. A full refund ends access to the reports that the payment bought, unless `revoke_on_refund` is
-    false; a partial one is recorded in the ledger. An event whose effect breaks a rule is recorded as failed
-    and not raised. Raises InvalidInput (not a Stripe event), Busy and Unavailable (let Stripe retry).
+    The same event again changes nothing, unless it failed or waits: then it is tried again. Events may come
+    in any order. A full refund ends access to the reports that the payment bought, unless
+    `revoke_on_refund` is false; a partial one is recorded in the ledger. An event whose effect breaks a rule
+    is recorded as failed and not raised. Raises InvalidInput (not a Stripe event), Busy and Unavailable (let
+    Stripe retry).
     """
     try:
         payload = check_json(event, _MAX_PAYLOAD)
@@ -160,10 +163,11 @@ def apply_event(tx: Session, event: Mapping[str, Any], *, revoke_on_refund: bool
         select(StripeEvent).where(StripeEvent.id == parsed.id).with_for_update(),
         execution_options={"populate_existing": True},
     ).one()
-    if not new and row.outcome == "failed":
-        row.attempts += 1
-    if new or row.outcome == "failed":
+    before = None if new else row.outcome
+    if before in {None, "failed", "waiting"}:
         _settle(tx, row, effect, revoke=revoke_on_refund)
+        # Asked again in vain, a waiting event stays as it was: twice the same event changes nothing.
+        row.attempts += before == "failed" or (before == "waiting" and row.outcome != before)
     return _applied(row, repeated=not new)
 
 
@@ -227,9 +231,10 @@ def _settle(tx: Session, row: StripeEvent, effect: _Effect, *, revoke: bool) -> 
     if effect.refund:
         row.refunded_amount = effect.amount
     tx.flush()
-    is_checkout = effect.known and not effect.refund
-    if is_checkout and outcome in {"applied", "ignored"} and effect.payment_intent is not None:
-        early = ("waiting", "ignored") if outcome == "applied" else ("waiting",)
+    paid = effect.state == "completed" and outcome in {"applied", "unchanged"}
+    is_foreign = effect.known and not effect.refund and outcome == "ignored"
+    if effect.payment_intent is not None and (paid or is_foreign):
+        early = ("waiting", "ignored") if paid else ("waiting",)
         _settle_refunds(tx, effect.payment_intent, early, revoke=revoke)
 
 
@@ -273,11 +278,14 @@ def _outcome(
 
 
 def _complete(tx: Session, session: targets.AnySession, target: Target, effect: _Effect) -> Outcome:
-    if session.payment_status in {"completed", "refunded"}:
-        paid_by = targets.payment_of(tx, target, session)
+    paid_by = targets.payment_of(tx, target, session)
+    if session.payment_status == "refunded" or (
+        session.payment_status == "completed" and paid_by is not None
+    ):
         if paid_by not in {None, effect.payment_intent, effect.checkout}:
             raise targets.PaidTwice
         return "unchanged"
+    # Also for a session that the application completed by itself: now it is known which payment did.
     targets.mark_paid(
         session, payment_intent=effect.payment_intent, checkout=effect.checkout, amount=effect.amount
     )
@@ -316,14 +324,19 @@ class Reconciliation:
 
 
 @validated
-def reconcile(tx: Session, *, include_test: bool = False) -> Reconciliation:
+def reconcile(
+    tx: Session, *, within: Grace = timedelta(days=30), include_test: bool = False
+) -> Reconciliation:
     """Paid sessions without a report, reports without a payment, and events that still need a hand.
 
-    As the service. Assessments have no report of their own in the documents and are left out.
+    As the service. Sessions that began `within` are looked at: choose it shorter than reports are kept, for
+    a report that was purged is no longer known. Assessments have no report in the documents and are left out.
     """
+    since = func.now() - within
     shown = true() if include_test else UserSession.is_test.is_(False)
     unserved = select(UserSession.id).where(
         UserSession.payment_status == "completed",
+        UserSession.created_at >= since,
         ~select(GeneratedReport.id).where(GeneratedReport.session_id == UserSession.id).exists(),
         shown,
     )
@@ -336,6 +349,7 @@ def reconcile(tx: Session, *, include_test: bool = False) -> Reconciliation:
     unlinked = select(Calculator2Session.id).where(
         Calculator2Session.payment_status == "completed",
         Calculator2Session.report_token.is_(None),
+        Calculator2Session.created_at >= since,
         true() if include_test else ~paid_in_test_mode.exists(),
     )
     paid_otherwise = select(Calculator2Session.id).where(

@@ -208,7 +208,8 @@ def end_access(tx: Session, which: ColumnElement[bool], reason: str) -> int:
 def purge_expired(tx: Session, *, grace: Grace, batch: BatchSize = 1000) -> int:
     """Delete up to `batch` reports that expired longer than `grace` ago, with their accesses.
 
-    Oldest first, as the service. Returns how many went; fewer than `batch` means none is left.
+    Oldest first, as the service. Returns how many went; fewer than `batch` means that none is left which
+    nobody has locked.
     """
     expired = (
         select(GeneratedReport.id)

@@ -117,3 +117,34 @@ def test_maintain_twice_has_nothing_left_to_do(plain_database: TestDatabase) -> 
     again = run("maintain", url=plain_database.migrator_url)
     assert "made: none missing" in again.output
     assert "folded: 0" in again.output
+
+
+def test_a_month_that_cannot_be_made_stops_neither_the_others_nor_the_folding(
+    plain_database: TestDatabase,
+) -> None:
+    with plain_database.connect(autocommit=True) as connection:
+        (report,) = reports.make(connection, 1)
+        months = connection.execute(
+            "SELECT inhrelid::regclass::text FROM pg_inherits"
+            " WHERE inhparent = 'public.report_access_log'::regclass"
+            " AND inhrelid::regclass::text !~ 'default' ORDER BY 1 DESC LIMIT 2"
+        ).fetchall()
+        for (month,) in months:
+            connection.execute(f"DROP TABLE {month}")
+        last, blocked = ("-".join(month.split("_")[-2:]) for (month,) in months)
+        connection.execute("SET carnivore.access_counting = 'deferred'")
+        connection.execute(
+            "INSERT INTO public.report_access_log (report_id, accessed_at) VALUES (%s, %s)",
+            [report, f"{blocked}-15 12:00+00"],
+        )
+        outcome = run("maintain", url=plain_database.migrator_url)
+    assert outcome.exit_code == 1
+    assert f"Partitions made: {last}. Access deltas folded: 1." in outcome.output
+    assert f"No partition for {blocked}" in outcome.output
+
+
+def test_an_unknown_revision_is_one_line(plain_database: TestDatabase) -> None:
+    outcome = run("upgrade", "nosuch", url=plain_database.migrator_url)
+    assert outcome.exit_code == 2
+    assert "nosuch" in outcome.output
+    assert "Traceback" not in outcome.output

@@ -202,3 +202,31 @@ def test_deleting_reports_meets_opening_counting_and_folding(plain_database: Tes
         left = connection.execute("SELECT count(*) FROM public.generated_reports").fetchone()
         assert left == (200,)
         assert connection.execute(reports.BROKEN).fetchall() == []
+
+
+def test_a_locked_report_does_not_hold_up_the_folding_of_others(plain_database: TestDatabase) -> None:
+    with plain_database.connect() as connection:
+        first, second = reports.make(connection, 2)
+        as_role(connection, "service_role", "deferred")
+        connection.execute(
+            "INSERT INTO public.report_access_log (report_id) VALUES (%s), (%s)", [first, second]
+        )
+    with plain_database.connect() as holder, plain_database.connect(autocommit=True) as folder:
+        holder.execute("SELECT FROM public.generated_reports WHERE id = %s FOR UPDATE", [first])
+        assert folder.execute("SELECT public.fold_report_access(1)").fetchone() == (1,)
+        assert folder.execute("SELECT public.fold_report_access(1)").fetchone() == (0,)
+    fold_all(plain_database)
+    assert totals(plain_database) == (2, 2, 0)
+
+
+def test_a_month_made_by_many_at_once_is_made_once(plain_database: TestDatabase) -> None:
+    made = []
+
+    def make_month(number: int, _: psycopg.Connection) -> None:
+        with plain_database.connect(autocommit=True) as owner:
+            for month in ("2031-01-01", "2031-02-01", "2031-03-01"):
+                row = owner.execute("SELECT carnivore.create_access_log_partition(%s)", [month]).fetchone()
+                made.append(row == (True,))
+
+    at_once(plain_database, make_month)
+    assert (made.count(True), made.count(False)) == (3, 3 * CLIENTS - 3)

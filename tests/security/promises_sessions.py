@@ -211,3 +211,25 @@ def the_same_event_is_recorded_once(s: Session) -> None:
             assert s.as_(persona).rows(once, params) == []
             s.as_(persona).refused("UPDATE public.stripe_events SET payload = '{}'")
             s.as_(persona).refused("DELETE FROM public.stripe_events")
+
+
+@promise("user_sessions trg_user_sessions_paid cw_assessment_sessions trigger_cw_assessment_sessions_paid")
+def the_payment_of_a_paid_session_stays_known(s: Session) -> None:
+    for persona in (*SERVICES, "owner"):
+        asker = s.as_(persona)
+        asker.refused(
+            "UPDATE public.user_sessions SET stripe_payment_id = 'pi_new' WHERE id = 9001",
+            sqlstate="23000",
+            constraint="immutable",
+        )
+        asker.allows("UPDATE public.user_sessions SET stripe_payment_id = 'pi_ada' WHERE id = 9001", rows=1)
+        with s.undone():
+            asker.allows("UPDATE public.cw_assessment_sessions SET stripe_session_id = 'cs_new'", rows=1)
+            asker.allows("UPDATE public.cw_assessment_sessions SET payment_status = 'completed'", rows=1)
+            for column in ("stripe_session_id", "stripe_payment_intent_id"):
+                for value in ("'x'", "NULL"):
+                    asker.refused(
+                        f"UPDATE public.cw_assessment_sessions SET {column} = {value}",
+                        sqlstate="23000",
+                        constraint="immutable",
+                    )

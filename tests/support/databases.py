@@ -47,10 +47,13 @@ class Shape:
         if self.name == "plain":
             with psycopg.connect(self.server.dsn(dbname), autocommit=True) as connection:
                 connection.execute(
-                    "DO $$ BEGIN IF to_regrole('carnivore_app') IS NULL THEN"
-                    " CREATE ROLE carnivore_app LOGIN NOINHERIT;"
-                    " GRANT anon, authenticated, service_role TO carnivore_app; END IF; END $$"
+                    "DO $$ BEGIN CREATE ROLE carnivore_app LOGIN NOINHERIT;"
+                    " EXCEPTION WHEN duplicate_object THEN NULL; END $$"
                 )
+                connection.execute("GRANT anon, authenticated, service_role TO carnivore_app")
+                if self.server.password is not None:  # one password serves all logins of the tests
+                    password = sql.Literal(self.server.password)
+                    connection.execute(sql.SQL("ALTER ROLE carnivore_app PASSWORD {}").format(password))
 
     @contextmanager
     def clone(self, template: str | None) -> Iterator["TestDatabase"]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
+import psycopg
 import pytest
 
 from carnivore_db.weekly import access_log
@@ -109,3 +110,11 @@ def test_the_most_unusual_comes_first(caller: Caller) -> None:
     order = [made[2].id, made[1].id, made[3].id, made[0].id]
     assert [found.report_id for found in unusual(caller, addresses=2, burst=4)] == order
     assert [found.report_id for found in unusual(caller, addresses=2, burst=4, limit=2)] == order[:2]
+
+
+def test_test_data_is_not_unusual(caller: Caller, owner: psycopg.Connection) -> None:
+    made = issue_report(caller)
+    record(caller, made.id, *(NOON + number * SECOND for number in range(20)))
+    owner.execute("UPDATE public.user_sessions SET is_test = true")
+    assert unusual(caller) == []
+    assert [found.report_id for found in unusual(caller, include_test=True)] == [made.id]

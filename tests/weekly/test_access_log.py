@@ -139,6 +139,7 @@ def walk(caller: Caller, report_id: int, limit: int, between: Callable[[], None]
     while True:
         page = caller.call(SERVICE, access_log.history, report_id, limit=limit, after=after)
         found += [access.id for access in page.accesses]
+        assert len(found) <= 1000  # pages that repeat would never end
         if page.next is None:
             return found
         assert len(page.accesses) == limit

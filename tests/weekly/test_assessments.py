@@ -35,7 +35,9 @@ def test_a_repeated_submission_is_stored_once(caller: Caller, owner: psycopg.Con
     assert one(owner, COUNT) == 1
 
 
-@pytest.mark.parametrize("other", [{"email": "eve@example.com"}, {"first_name": "Eve"}, {"form_data": {}}])
+@pytest.mark.parametrize(
+    "other", [{"email": "eve@example.com"}, {"first_name": "Eve"}, {"form_data": {"other": 1}}]
+)
 def test_another_submission_does_not_take_the_id(
     caller: Caller, owner: psycopg.Connection, other: dict[str, Any]
 ) -> None:
@@ -147,3 +149,10 @@ def test_a_visitor_has_no_business_here(caller: Caller) -> None:
     ):
         with pytest.raises(errors.PermissionRefused):
             caller.call(VISITOR, function, *arguments)
+
+
+def test_a_late_retry_is_recognised_after_the_form_was_merged(caller: Caller) -> None:
+    chosen = uuid4()
+    submit_assessment(caller, assessment_id=chosen)
+    caller.call(SERVICE, assessments.merge_form, chosen, {"later": [1, 2]})
+    assert submit_assessment(caller, assessment_id=chosen).form_data["later"] == [1, 2]

@@ -1,6 +1,7 @@
 """Any input whatever: an answer or an error of our own types, and the value in no error and no log."""
 
 import inspect
+import json
 import logging
 import sys
 from typing import Any
@@ -20,9 +21,6 @@ from tests.weekly.hostile import ANYTHING, BAD_OBJECTS, MARK, NASTY_OBJECTS, att
 from tests.weekly.samples import HTML, SERVICE, VISITOR, issue_report, start_calculator
 from tests.weekly.stripe_payloads import checkout, event, new_payment, refund
 
-# "tx" is no input; the thresholds have a test of their own, which is known to fail.
-UNBOUNDED = {"tx", "addresses", "burst"}
-
 
 @pytest.fixture(scope="module")
 def good(module_caller: Caller) -> Good:
@@ -38,7 +36,7 @@ def test_any_value_is_taken_or_refused_by_name(
 ) -> None:
     functions = {function.__module__ + "." + function.__name__: function for function in good}
     function = functions[data.draw(st.sampled_from(sorted(functions)))]
-    names = [name for name in inspect.signature(function).parameters if name not in UNBOUNDED]
+    names = [name for name in inspect.signature(function).parameters if name != "tx"]
     name = data.draw(st.sampled_from(names))
     arguments = {**good[function], name: data.draw(ANYTHING)}
     error = attempt(lambda: module_caller.call(SERVICE, function, **arguments))
@@ -139,6 +137,28 @@ def test_what_a_browser_saved_never_breaks_the_reader(module_caller: Caller, val
 
     attempt(lambda: module_caller.run(VISITOR, as_through_postgrest))  # it may well be refused here
     attempt(lambda: module_caller.call(VISITOR, calculator.resume, token))
+
+
+@pytest.mark.parametrize(("depth", "kept"), [(62, True), (63, False)])
+@pytest.mark.parametrize("through_types", [True, False])
+def test_the_input_types_and_the_database_agree_on_the_depth(
+    module_caller: Caller, depth: int, kept: bool, through_types: bool
+) -> None:
+    token, form = start_calculator(module_caller).session_token, {"a": nested(depth)}
+    statement = text("SELECT FROM public.save_calculator(:token, CAST(:form AS jsonb))")
+
+    def body(tx: Session) -> None:
+        if through_types:
+            calculator.save(tx, token, form)
+        else:
+            tx.execute(statement, {"token": token, "form": json.dumps(form)}).all()
+
+    error = attempt(lambda: module_caller.run(VISITOR, body))
+    rule = "json_value" if through_types else "form_state_valid"
+    assert (error is None) is kept
+    assert kept or (isinstance(error, InvalidInput) and (error.field, error.rule) == ("form_state", rule))
+    saved = module_caller.call(VISITOR, calculator.resume, token).form_state
+    assert saved == (form if kept else None)
 
 
 @pytest.mark.parametrize("field", ["report_token", "calculator_token"])

@@ -1,6 +1,7 @@
 """The calculator: what was saved is given back, to the holder of the token, for 48 hours."""
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from itertools import product
@@ -162,6 +163,20 @@ def test_choosing_a_tier_saves_no_form(caller: Caller) -> None:
     assert caller.call(VISITOR, calculator.resume, made.session_token).form_state is None
 
 
+@pytest.mark.parametrize("states", [["completed"], ["completed", "refunded"]])
+def test_a_tier_that_was_paid_for_stays(caller: Caller, states: list[str]) -> None:
+    made = start_calculator(caller, pricing_tier="bundle")
+    for state in states:
+        caller.call(SERVICE, calculator.record_payment, made.id, state)
+    for function, arguments in ((calculator.choose_tier, ("doctor",)), (calculator.save, ({"step": 2},))):
+        tier = {} if arguments == ("doctor",) else {"pricing_tier": "doctor"}
+        with pytest.raises(errors.Immutable) as caught:
+            caller.call(VISITOR, function, made.session_token, *arguments, **tier)
+        assert (caught.value.table, caught.value.columns) == ("calculator2_sessions", ("pricing_tier",))
+    saved = caller.call(VISITOR, calculator.save, made.session_token, {"step": 3}, pricing_tier="bundle")
+    assert (saved.form_state, saved.pricing_tier) == ({"step": 3}, "bundle")
+
+
 def each_way_in(caller: Caller, token: str, expected: type[errors.CarnivoreError]) -> list[Any]:
     caught = []
     for function, arguments in (
@@ -181,8 +196,10 @@ def test_what_no_session_has_is_not_found(caller: Caller) -> None:
         each_way_in(caller, token, errors.CalculatorNotFound)
 
 
-def test_a_session_that_ended_says_since_when(caller: Caller, owner: psycopg.Connection) -> None:
-    old = ended_calculator(owner)
+def test_a_session_that_ended_says_since_when(
+    caller_in: Callable[[str], Caller], owner: psycopg.Connection
+) -> None:
+    caller, old = caller_in("Asia/Kolkata"), ended_calculator(owner)
     for error in each_way_in(caller, old.token, errors.CalculatorExpired):
         assert error.expired_at == old.expires_at
         assert error.expired_at.utcoffset() == timedelta(0)

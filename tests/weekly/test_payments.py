@@ -190,6 +190,18 @@ def test_a_second_payment_fails_and_its_refund_changes_nothing(
     assert bought.state(owner) == "refunded"
 
 
+@pytest.mark.parametrize("early", [False, True])
+def test_the_refund_of_a_failed_second_payment_settles(
+    caller: Caller, owner: psycopg.Connection, early: bool
+) -> None:
+    bought, second = buy(caller, "user_sessions"), new_payment()
+    deliver(caller, checkout("completed", bought.metadata, new_payment()))
+    events = [checkout("completed", bought.metadata, second), refund(second)]
+    deliver(caller, *(events[::-1] if early else events))
+    assert [entry(owner, event)["outcome"] for event in events] == ["failed", "unchanged"]
+    assert bought.state(owner) == "completed"
+
+
 def test_a_payment_recorded_without_an_event_is_refunded(caller: Caller, owner: psycopg.Connection) -> None:
     payment, other = new_payment(), new_payment()
     session, assessment = start_session(caller), submit_assessment(caller)

@@ -156,6 +156,23 @@ def test_a_missing_session_fails_until_it_is_there(
     assert entry(owner, paid) == kept
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_a_refund_of_a_missing_session_is_settled_with_its_payment(
+    caller: Caller, owner: psycopg.Connection, named: bool
+) -> None:
+    key, payment = uuid4(), new_payment()
+    metadata = payments.checkout_metadata("cw_assessment_sessions", key)
+    paid, back = (
+        checkout("completed", metadata, payment),
+        refund(payment, metadata=metadata if named else None),
+    )
+    deliver(caller, paid, back)
+    submit_assessment(caller, assessment_id=key)
+    assert outcomes(caller, paid) == ["applied"]  # Stripe repeats the one, perhaps not the other
+    assert one(owner, "SELECT payment_status FROM public.cw_assessment_sessions") == "refunded"
+    assert entry(owner, back)["outcome"] == "applied"
+
+
 def test_a_broken_rule_is_recorded_and_not_raised(caller: Caller, owner: psycopg.Connection) -> None:
     taken, other, payment = start_session(caller), buy(caller, "user_sessions"), new_payment()
     caller.call(SERVICE, sessions.record_payment, taken.id, "completed", stripe_payment_id=payment)

@@ -108,3 +108,13 @@ def test_stripes_test_mode_is_test_data_too(caller: Caller, what: str) -> None:
         metadata = payments.checkout_metadata("calculator2_sessions", start_calculator(caller).id)
         deliver(caller, checkout("completed", metadata, new_payment(), livemode=False))
     assert reconcile(caller) == Reconciliation([], [], [])
+
+
+def test_a_purged_report_is_not_missed(caller: Caller, owner: psycopg.Connection) -> None:
+    """Older sessions are not looked at: their report may have been purged."""
+    session = paid_session(caller)
+    owner.execute("ALTER TABLE public.user_sessions DISABLE TRIGGER trg_user_sessions_immutable")
+    owner.execute("UPDATE public.user_sessions SET created_at = now() - interval '40 days'")
+    assert reconcile(caller).paid_without_report == []
+    missing = reconcile(caller, within=timedelta(days=50)).paid_without_report
+    assert missing == [Target("user_sessions", str(session))]

@@ -90,6 +90,10 @@ def test_a_malformed_signature_is_refused(signature: str) -> None:
     refused(BODY, signature)
 
 
+def test_a_request_without_a_signature_is_refused() -> None:
+    refused(BODY, {}.get("Stripe-Signature"))
+
+
 def test_a_refusal_quotes_neither_secret_nor_body() -> None:
     said = refused(BODY, sign(BODY, "whsec_other"))
     assert SECRET not in said

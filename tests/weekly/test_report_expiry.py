@@ -1,5 +1,6 @@
 """The end of a report's access: extended, revoked and purged, each change recorded."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -157,6 +158,18 @@ def test_purging_takes_what_expired_longer_ago_than_the_grace(
     assert purge(2) == (1, [kept.id, day.id])
     assert purge(0) == (1, [kept.id])
     assert purge(0) == (0, [kept.id])
+
+
+@pytest.mark.parametrize("days", [90, 180, 270])  # the clock changed since at least one
+def test_the_grace_does_not_depend_on_the_time_zone(
+    caller_in: Callable[[str], Caller], owner: psycopg.Connection, days: int
+) -> None:
+    caller, session = caller_in("Pacific/Auckland"), start_session(caller_in("UTC"))
+    grace, half_an_hour = timedelta(days=days), timedelta(minutes=30)
+    kept = ended_report(owner, session.id, ago=grace - half_an_hour)
+    ended_report(owner, session.id, ago=grace + half_an_hour)
+    assert caller.call(SERVICE, reports.purge_expired, grace=grace) == 1
+    assert one(owner, "SELECT id FROM public.generated_reports") == kept.id
 
 
 def test_purging_goes_by_batches_oldest_first(caller: Caller, owner: psycopg.Connection) -> None:

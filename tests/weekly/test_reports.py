@@ -48,6 +48,34 @@ def test_an_address_of_its_own_is_folded(caller: Caller, owner: psycopg.Connecti
     assert one(owner, "SELECT questionnaire_data FROM public.generated_reports") == {"first_name": "Eve"}
 
 
+@pytest.mark.parametrize("table", ["user_sessions", "generated_reports", "cw_assessment_sessions"])
+def test_the_database_folds_addresses_whoever_writes(owner: psycopg.Connection, table: str) -> None:
+    session = owner.execute(
+        "INSERT INTO public.user_sessions (email, path_choice, macro_data)"
+        " VALUES ('Eve@Example.COM', 'keto', '{}') RETURNING id"
+    ).fetchone()
+    assert session is not None
+    owner.execute(
+        "INSERT INTO public.generated_reports"
+        " (session_id, email, access_token, report_html, questionnaire_data, expires_at)"
+        " VALUES (%s, 'Eve@Example.COM', repeat('0', 64), 'x', '{}', now() + interval '1 day')",
+        [session["id"]],
+    )
+    owner.execute(
+        "INSERT INTO public.cw_assessment_sessions (email, first_name, form_data)"
+        " VALUES ('Eve@Example.COM', 'Eve', '{}')"
+    )
+    assert one(owner, f"SELECT email FROM public.{table}") == "eve@example.com"
+
+
+@pytest.mark.parametrize(
+    "valid", [timedelta(microseconds=1), timedelta(days=3653), timedelta(days=3652, microseconds=999_999)]
+)
+def test_the_shortest_and_the_longest_validity(caller: Caller, valid: timedelta) -> None:
+    made = issue_report(caller, valid_for=valid)
+    assert made.expires_at - made.created_at == valid
+
+
 def test_every_report_has_a_token_of_its_own(caller: Caller) -> None:
     session = start_session(caller)
     assert len({issue_report(caller, session.id).access_token for _ in range(5)}) == 5

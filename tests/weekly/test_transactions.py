@@ -56,6 +56,24 @@ def test_a_repository_function_does_not_commit(caller: Caller, owner: psycopg.Co
     assert one(owner, COUNT) == 1
 
 
+@pytest.mark.parametrize("fails", ["statement", "flush"])
+def test_a_swallowed_error_does_not_look_like_a_commit(
+    caller: Caller, owner: psycopg.Connection, fails: str
+) -> None:
+    def body(tx: Session) -> None:
+        made = sessions.start(tx, **NEW)
+        with suppress(errors.CarnivoreError):
+            if fails == "statement":
+                sessions.record_payment(tx, made.id, "refunded")
+            else:
+                tx.execute(text("SET LOCAL ROLE anon"))
+                sessions.start(tx, **NEW)
+
+    with pytest.raises(errors.CarnivoreError):
+        caller.run(SERVICE, body)
+    assert one(owner, COUNT) == 0
+
+
 def test_a_savepoint_undoes_one_call_alone(caller: Caller, owner: psycopg.Connection) -> None:
     def body(tx: Session) -> None:
         made = sessions.start(tx, **NEW)
