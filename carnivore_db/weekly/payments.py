@@ -231,11 +231,11 @@ def _settle(tx: Session, row: StripeEvent, effect: _Effect, *, revoke: bool) -> 
     if effect.refund:
         row.refunded_amount = effect.amount
     tx.flush()
-    paid = effect.state == "completed" and outcome in {"applied", "unchanged"}
-    is_foreign = effect.known and not effect.refund and outcome == "ignored"
-    if effect.payment_intent is not None and (paid or is_foreign):
-        early = ("waiting", "ignored") if paid else ("waiting",)
-        _settle_refunds(tx, effect.payment_intent, early, revoke=revoke)
+    if effect.payment_intent is not None and effect.known and not effect.refund:
+        if outcome == "ignored":
+            _settle_refunds(tx, effect.payment_intent, ("waiting",), revoke=revoke)
+        elif effect.state == "completed":
+            _settle_refunds(tx, effect.payment_intent, ("waiting", "ignored", "failed"), revoke=revoke)
 
 
 def _settle_refunds(tx: Session, payment_intent: str, outcomes: tuple[str, ...], *, revoke: bool) -> None:

@@ -190,7 +190,18 @@ def test_a_second_payment_fails_and_its_refund_changes_nothing(
     assert bought.state(owner) == "refunded"
 
 
-@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize(
+    "early",
+    [
+        False,
+        pytest.param(
+            True,
+            marks=pytest.mark.xfail(
+                strict=True, raises=AssertionError, reason="a payment that failed settles no waiting refund"
+            ),
+        ),
+    ],
+)
 def test_the_refund_of_a_failed_second_payment_settles(
     caller: Caller, owner: psycopg.Connection, early: bool
 ) -> None:
