@@ -94,7 +94,7 @@ def test_the_service_needs_no_bypassrls(deployed: TestDatabase, app: Database) -
         assert access_log.count(tx, report.id).access_count == 1
         assert [found.id for found in sessions.find_by_email(tx, "ada@example.com")] == [session.id]
         reports.revoke(tx, report.id, reason="refund")
-    with app.transaction(identity.anonymous()) as tx, pytest.raises(errors.ReportExpired):
+    with pytest.raises(errors.ReportExpired), app.transaction(identity.anonymous()) as tx:
         reports.open(tx, report.access_token)
 
 

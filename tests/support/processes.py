@@ -1,12 +1,13 @@
 """Other processes: scripts that own servers, waiting for what they bring about."""
 
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 DEADLINE = 60
 _ROOT = Path(__file__).parents[2]
@@ -25,13 +26,9 @@ def eventually(holds: Callable[[], bool]) -> bool:
 def gone(pid: int) -> bool:
     """A process nobody has reaped yet, as under a container's first process, is gone too."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return True
-    except PermissionError:
-        return False
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return state.stdout.strip().startswith("Z")
 
 
 @contextmanager

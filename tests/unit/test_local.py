@@ -2,10 +2,10 @@
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 from sqlalchemy import create_engine, make_url, text
@@ -76,8 +76,7 @@ def test_the_superuser_and_the_settings_are_the_callers() -> None:
 def test_the_server_of_root_is_not_root(running: Server) -> None:
     data = Path(running.host) / "data"
     pid = (data / "postmaster.pid").read_text().splitlines()[0]
-    owner = subprocess.run(["ps", "-o", "uid=", "-p", pid], capture_output=True, text=True, check=True)
-    assert int(owner.stdout) == data.stat().st_uid != 0
+    assert psutil.Process(int(pid)).uids().effective == data.stat().st_uid != 0
 
 
 def test_nothing_is_left_after_the_block() -> None:

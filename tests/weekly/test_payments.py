@@ -190,18 +190,7 @@ def test_a_second_payment_fails_and_its_refund_changes_nothing(
     assert bought.state(owner) == "refunded"
 
 
-@pytest.mark.parametrize(
-    "early",
-    [
-        False,
-        pytest.param(
-            True,
-            marks=pytest.mark.xfail(
-                strict=True, raises=AssertionError, reason="a payment that failed settles no waiting refund"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("early", [False, True])
 def test_the_refund_of_a_failed_second_payment_settles(
     caller: Caller, owner: psycopg.Connection, early: bool
 ) -> None:
