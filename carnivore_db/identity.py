@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Select, func, select
 
-SETTINGS = ("request.jwt.claims", "carnivore.report_token", "carnivore.calculator_token")
+from carnivore_db.errors import InvalidInput
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,15 @@ def service() -> Identity:
 
 
 def user(user_id: UUID | str, email: str) -> Identity:
-    """A person who logged in; the application has verified `user_id` and `email`."""
-    return Identity("authenticated", {"sub": str(UUID(str(user_id))), "email": email})
+    """A person who logged in; the application has verified `user_id` and `email`.
+
+    Raises InvalidInput when `user_id` is no UUID.
+    """
+    try:
+        sub = UUID(str(user_id))
+    except ValueError:
+        raise InvalidInput("user_id", "uuid", "must be a UUID") from None
+    return Identity("authenticated", {"sub": str(sub), "email": email})
 
 
 def anonymous() -> Identity:

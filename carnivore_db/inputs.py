@@ -140,7 +140,7 @@ def check_json(value: object, limit: int) -> JsonObject:
 def _check_json_value(value: object, levels: int) -> None:
     if levels < 0:
         raise PydanticCustomError("json_value", "must nest at most {depth} deep", {"depth": MAX_DEPTH})
-    if isinstance(value, int) and abs(value) > MAX_NUMBER:
+    if isinstance(value, int | float) and abs(value) > MAX_NUMBER:
         raise PydanticCustomError("json_value", "must hold numbers of at most 308 digits")
     if isinstance(value, Mapping):
         for item in value.values():

@@ -64,7 +64,11 @@ _UNUSUAL = text("""
 
 
 class Access(BaseModel):
-    """An access to record: now, when `accessed_at` (2000 to 2099) is not given."""
+    """An access to record: now, when `accessed_at` (2000 to 2099) is not given.
+
+    Raises pydantic's ValidationError, without the values; `record_many` takes plain dicts too and names the
+    one that is wrong.
+    """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 

@@ -9,10 +9,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import String, cast, func, select, true
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -28,74 +26,15 @@ from carnivore_db.weekly.models import (
     UserSession,
 )
 from carnivore_db.weekly.payment_targets import Target, checkout_metadata
+from carnivore_db.weekly.stripe_objects import Effect, Event, effect_of
 
 Outcome = Literal["applied", "unchanged", "waiting", "ignored", "failed"]
 
 _MAX_PAYLOAD = 1024 * 1024
 
-# Stripe's amounts are in the smallest unit; these currencies have none or three decimals, not two. (UGX
-# has none either, but Stripe sends it with two. A third decimal is rounded by the column.)
-_NO_DECIMALS = frozenset(
-    "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf".split()  # noqa: SIM905
-)
-_THREE_DECIMALS = frozenset({"bhd", "jod", "kwd", "omr", "tnd"})
-
 
 class SignatureInvalid(CarnivoreError):
     """The payload was not signed by Stripe with this endpoint's secret, or too long ago."""
-
-
-_STRIPE = ConfigDict(extra="allow", hide_input_in_errors=True)
-
-StripeId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=255)]
-
-
-class _Reference(BaseModel):
-    """What Stripe sends as an id, or whole when the endpoint asks for it expanded."""
-
-    model_config = _STRIPE
-    id: StripeId
-
-
-class _Object(BaseModel):
-    """The part of a checkout session or a charge that is looked at."""
-
-    model_config = _STRIPE
-    id: StripeId
-    payment_intent: StripeId | _Reference | None = None
-    payment_status: str | None = None
-    currency: str = "usd"
-    amount_total: Annotated[int, Field(ge=0, lt=10**12)] | None = None
-    amount_refunded: Annotated[int, Field(ge=0, lt=10**12)] | None = None
-    refunded: bool = False
-    metadata: dict[str, str] | None = None
-
-
-class _Data(BaseModel):
-    model_config = _STRIPE
-    object: dict[str, Any]
-
-
-class _Event(BaseModel):
-    """The part of a Stripe event that is looked at; the ledger keeps all of it."""
-
-    model_config = _STRIPE
-    id: StripeId
-    type: Annotated[str, Field(max_length=100)]
-    livemode: bool
-    data: _Data
-
-
-@dataclass(frozen=True)
-class _Effect:
-    """What an event asks for. `state` is None when it asks for no change of state."""
-
-    known: bool
-    state: Literal["completed", "failed", "refunded"] | None = None
-    refund: bool = False
-    checkout: str = ""
-    payment_intent: str | None = None
-    amount: Decimal | None = None
 
 
 @dataclass(frozen=True)
@@ -135,18 +74,19 @@ def verify(payload: bytes, signature: str | None, secret: str, *, tolerance: int
 def apply_event(tx: Session, event: Mapping[str, Any], *, revoke_on_refund: bool = True) -> Applied:
     """Record a verified event and apply its effect, both or neither, as the service.
 
-    The same event again changes nothing, unless it failed or waits: then it is tried again. Events may come
-    in any order. A full refund ends access to the reports that the payment bought, unless
-    `revoke_on_refund` is false; a partial one is recorded in the ledger. An event whose effect breaks a rule
-    is recorded as failed and not raised. Raises InvalidInput (not a Stripe event), Busy and Unavailable (let
-    Stripe retry).
+    The same event again changes nothing, unless it failed, waits, or was not known to be ours: then it is
+    tried again. Events may come in any order; of two payments of one session the one whose event came first
+    counts, and the other fails as PaidTwice. A full refund ends access to the reports that the payment
+    bought, unless `revoke_on_refund` is false; a partial one is recorded in the ledger. An event whose effect
+    breaks a rule is recorded as failed and not raised. Raises InvalidInput (not a Stripe event), Busy and
+    Unavailable (let Stripe retry).
     """
     try:
         payload = check_json(event, _MAX_PAYLOAD)
     except ValueError as error:
         raise InvalidInput("event", "payload_valid", str(error)) from None
-    parsed = parse(_Event, payload, "event")
-    effect = _effect_of(parsed)
+    parsed = parse(Event, payload, "event")
+    effect = effect_of(parsed)
     if effect.payment_intent is not None:
         # A payment and its refund, arriving together, would each miss the other's row.
         tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(effect.payment_intent, 0))))
@@ -164,60 +104,27 @@ def apply_event(tx: Session, event: Mapping[str, Any], *, revoke_on_refund: bool
         execution_options={"populate_existing": True},
     ).one()
     before = None if new else row.outcome
-    if before in {None, "failed", "waiting"}:
+    found_now = before == "ignored" and _target_of(tx, row, effect) is not None
+    if before in {None, "failed", "waiting"} or found_now:
         _settle(tx, row, effect, revoke=revoke_on_refund)
         # Asked again in vain, a waiting event stays as it was: twice the same event changes nothing.
-        row.attempts += before == "failed" or (before == "waiting" and row.outcome != before)
+        row.attempts += before == "failed" or (before is not None and row.outcome != before)
     return _applied(row, repeated=not new)
 
 
-def _effect_of(event: _Event) -> _Effect:
-    checkout_states: dict[str, Literal["completed", "failed"]] = {
-        "checkout.session.completed": "completed",
-        "checkout.session.async_payment_succeeded": "completed",
-        "checkout.session.async_payment_failed": "failed",
-        "checkout.session.expired": "failed",
-    }
-    if event.type not in checkout_states and event.type != "charge.refunded":
-        return _Effect(known=False)
-    it = parse(_Object, event.data.object, "event.data.object")
-    payment = it.payment_intent.id if isinstance(it.payment_intent, _Reference) else it.payment_intent
-    if event.type == "charge.refunded":
-        return _Effect(
-            known=True,
-            state="refunded" if it.refunded else None,
-            refund=True,
-            payment_intent=payment,
-            amount=_amount(it.amount_refunded, it.currency),
-        )
-    state: Literal["completed", "failed"] | None = checkout_states[event.type]
-    if event.type == "checkout.session.completed" and it.payment_status == "unpaid":
-        state = None  # a delayed payment method: async_payment_succeeded or _failed follows
-    return _Effect(
-        known=True,
-        state=state,
-        checkout=it.id,
-        payment_intent=payment,
-        amount=_amount(it.amount_total, it.currency),
-    )
-
-
-def _amount(smallest: int | None, currency: str) -> Decimal | None:
-    if smallest is None:
+def _target_of(tx: Session, row: StripeEvent, effect: Effect) -> Target | None:
+    if not effect.known:
         return None
-    code = currency.lower()
-    decimals = 0 if code in _NO_DECIMALS else 3 if code in _THREE_DECIMALS else 2
-    return Decimal(smallest).scaleb(-decimals)
+    return targets.find(tx, row.payload["data"]["object"], effect.payment_intent)
 
 
-def _settle(tx: Session, row: StripeEvent, effect: _Effect, *, revoke: bool) -> None:
+def _settle(tx: Session, row: StripeEvent, effect: Effect, *, revoke: bool) -> None:
     """Apply an event's effect and note in the ledger what became of it."""
     row.error = None
     target: Target | None = None
     try:
         with tx.begin_nested():
-            if effect.known:
-                target = targets.find(tx, row.payload["data"]["object"], effect.payment_intent)
+            target = _target_of(tx, row, effect)
             outcome = _outcome(tx, row, effect, target, revoke=revoke)
     except (Busy, Unavailable):
         raise
@@ -252,11 +159,11 @@ def _settle_refunds(tx: Session, payment_intent: str, outcomes: tuple[str, ...],
     )
     for row in tx.scalars(early).all():
         row.attempts += 1
-        _settle(tx, row, _effect_of(parse(_Event, row.payload, "event")), revoke=revoke)
+        _settle(tx, row, effect_of(parse(Event, row.payload, "event")), revoke=revoke)
 
 
 def _outcome(
-    tx: Session, event: StripeEvent, effect: _Effect, target: Target | None, *, revoke: bool
+    tx: Session, event: StripeEvent, effect: Effect, target: Target | None, *, revoke: bool
 ) -> Outcome:
     if target is None:
         # A refund may have overtaken its payment; anything else without a session is not ours.
@@ -277,7 +184,7 @@ def _outcome(
     return "unchanged"
 
 
-def _complete(tx: Session, session: targets.AnySession, target: Target, effect: _Effect) -> Outcome:
+def _complete(tx: Session, session: targets.AnySession, target: Target, effect: Effect) -> Outcome:
     paid_by = targets.payment_of(tx, target, session)
     if session.payment_status == "refunded" or (
         session.payment_status == "completed" and paid_by is not None
@@ -293,7 +200,7 @@ def _complete(tx: Session, session: targets.AnySession, target: Target, effect: 
 
 
 def _refund(
-    tx: Session, session: targets.AnySession, target: Target, effect: _Effect, *, revoke: bool
+    tx: Session, session: targets.AnySession, target: Target, effect: Effect, *, revoke: bool
 ) -> Outcome:
     if session.payment_status in {"pending", "failed"}:
         return "waiting"

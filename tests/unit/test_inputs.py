@@ -181,7 +181,7 @@ def texts_and_numbers(value: object) -> list[object]:
 def expected_rule(value: dict[str, Any], limit: int) -> str | None:
     leaves = texts_and_numbers(value)
     texts = [leaf for leaf in leaves if isinstance(leaf, str)]
-    if any(isinstance(leaf, float) and leaf - leaf != 0 for leaf in leaves):
+    if any(isinstance(leaf, float) and not abs(leaf) <= 1e308 for leaf in leaves):
         return "json_value"
     if any(0xD800 <= ord(character) <= 0xDFFF for text in texts for character in text):
         return "json_value"

@@ -215,3 +215,17 @@ def test_a_paid_calculator_session_outlives_its_expiry_for_its_refund(
     assert caller.call(SERVICE, calculator.purge_expired) == 0
     deliver(caller, refund(payment))
     assert (bought.state(owner), bought.open_reports(owner)) == ("refunded", 0)
+
+
+def test_a_checkout_that_came_before_it_was_attached_is_found_when_repeated(
+    caller: Caller, owner: psycopg.Connection
+) -> None:
+    bought, payment = buy(caller, "cw_assessment_sessions"), new_payment()
+    paid = checkout("completed", {}, payment)
+    assert outcomes(caller, paid, paid) == ["ignored", "ignored"]
+    before = entry(owner, paid)
+    assert before["attempts"] == 1
+    key, checkout_id = UUID(bought.target.key), paid["data"]["object"]["id"]
+    caller.call(SERVICE, assessments.attach_checkout, key, checkout_id)
+    assert outcomes(caller, paid) == ["applied"]
+    assert bought.state(owner) == "completed"

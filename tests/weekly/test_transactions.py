@@ -9,7 +9,6 @@ from sqlalchemy import Connection, make_url, text
 from sqlalchemy.orm import Session
 
 from carnivore_db import AsyncDatabase, Database, Identity, Settings, errors, identity
-from carnivore_db.identity import SETTINGS
 from carnivore_db.weekly import calculator, reports, sessions
 from tests.support.callers import KINDS, Caller
 from tests.support.databases import TestDatabase
@@ -89,7 +88,13 @@ def test_a_savepoint_undoes_one_call_alone(caller: Caller, owner: psycopg.Connec
 
 
 def _left(connection: Connection) -> dict[str, object]:
-    names = (*SETTINGS, "carnivore.access_counting", "carnivore.expiry_reason")
+    names = (
+        "request.jwt.claims",
+        "carnivore.report_token",
+        "carnivore.calculator_token",
+        "carnivore.access_counting",
+        "carnivore.expiry_reason",
+    )
     columns = ", ".join(f"coalesce(current_setting('{name}', true), '') AS \"{name}\"" for name in names)
     query = f"SELECT pg_backend_pid() AS backend, current_user AS role, {columns}"
     return dict(connection.execute(text(query)).one()._mapping)
