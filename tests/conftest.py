@@ -1,5 +1,6 @@
 """Servers, databases and identities that every test can ask for."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 
@@ -48,7 +49,7 @@ def supabase_template(supabase_shape: Shape, worker_id: str) -> Iterator[str]:
 
 
 def _template(shape: Shape, worker_id: str) -> Iterator[str]:
-    name = f"carnivore_template_{worker_id}"
+    name = f"carnivore_template_{os.getpid()}_{worker_id}"
     shape.create(name)
     shape.migrate(name)
     yield name

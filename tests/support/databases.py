@@ -1,6 +1,7 @@
 """Databases for tests: two shapes, one migrated template each, a clone for every test."""
 
 import itertools
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -35,25 +36,27 @@ class Shape:
         if self.name == "supabase":
             supabase.create(self.server, dbname)
         else:
-            with psycopg.connect(self.server.dsn("template1"), autocommit=True) as connection:
+            with psycopg.connect(self.server.dsn("postgres"), autocommit=True) as connection:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(dbname)))
 
     def drop(self, dbname: str) -> None:
-        with psycopg.connect(self.server.dsn("template1"), autocommit=True) as connection:
+        with psycopg.connect(self.server.dsn("postgres"), autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(dbname)))
 
     def migrate(self, dbname: str) -> None:
         migrations.upgrade(self.url(dbname, self.migrator))
         if self.name == "plain":
             with psycopg.connect(self.server.dsn(dbname), autocommit=True) as connection:
-                connection.execute(
-                    "DO $$ BEGIN CREATE ROLE carnivore_app LOGIN NOINHERIT;"
-                    " EXCEPTION WHEN duplicate_object THEN NULL; END $$"
-                )
-                connection.execute("GRANT anon, authenticated, service_role TO carnivore_app")
-                if self.server.password is not None:  # one password serves all logins of the tests
-                    password = sql.Literal(self.server.password)
-                    connection.execute(sql.SQL("ALTER ROLE carnivore_app PASSWORD {}").format(password))
+                connection.execute(self._login_sql())
+
+    def _login_sql(self) -> sql.Composed:
+        """Make the application's login, once a server; one password serves all logins of the tests."""
+        password = sql.SQL("NULL") if self.server.password is None else sql.Literal(self.server.password)
+        return sql.SQL(
+            "DO $$ BEGIN CREATE ROLE carnivore_app LOGIN NOINHERIT PASSWORD {};"
+            " GRANT anon, authenticated, service_role TO carnivore_app;"
+            " EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+        ).format(password)
 
     @contextmanager
     def clone(self, template: str | None) -> Iterator["TestDatabase"]:
@@ -63,9 +66,9 @@ class Shape:
             host=self.server.host,
             port=self.server.port,
             password=self.server.password,
-            dbname=f"carnivore_test_{next(_numbers)}_{id(self)}",
+            dbname=f"carnivore_test_{os.getpid()}_{next(_numbers)}",
             template_dbname=template,
-            maintenance_dbname="template1",
+            maintenance_dbname="postgres",
         )
         with janitor:
             yield TestDatabase(self, janitor.dbname)

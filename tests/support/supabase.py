@@ -82,7 +82,7 @@ GRANT ALL ON auth.users TO postgres;
 
 def create(server: Server, dbname: str) -> None:
     """Make `dbname`, owned by the role postgres, on a server whose superuser is supabase_admin."""
-    with psycopg.connect(server.dsn("template1"), autocommit=True) as connection:
+    with psycopg.connect(server.dsn("postgres"), autocommit=True) as connection:
         connection.execute(ROLES)
         connection.execute(sql.SQL("CREATE DATABASE {} OWNER postgres").format(sql.Identifier(dbname)))
     with psycopg.connect(server.dsn(dbname), autocommit=True) as connection:
