@@ -8,10 +8,10 @@ from alembic import context
 from sqlalchemy import Connection, create_engine, pool, text
 
 from carnivore_db.base import Base
+from carnivore_db.migrations import VERSION_SCHEMA
 from carnivore_db.settings import Settings
 from carnivore_db.weekly import models as weekly  # noqa: F401 - fills the metadata
 
-VERSION_SCHEMA = "carnivore"
 SCHEMAS = {None, *(table.schema for table in Base.metadata.tables.values())}
 
 # Any number that no other application uses for an advisory lock of its own.

@@ -37,12 +37,9 @@ def _engine_options(settings: Settings) -> dict[str, Any]:
 
 
 def _url(url: URL | str | None, settings: Settings) -> URL:
-    return settings.url if url is None else parse_url(str_of(url))
-
-
-def str_of(url: URL | str) -> str:
-    """`url` as text, password included."""
-    return url.render_as_string(hide_password=False) if isinstance(url, URL) else url
+    if url is None:
+        return settings.url
+    return parse_url(url.render_as_string(hide_password=False) if isinstance(url, URL) else url)
 
 
 class Database:

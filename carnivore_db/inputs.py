@@ -160,7 +160,7 @@ def payload(model: type[BaseModel], limit: int) -> PlainValidator:
         try:
             model.model_validate(given, strict=True)
         except ValidationError as error:
-            fault = error.errors(include_input=False, include_url=False)[0]
+            fault = _first(error)
         else:
             return given
         # The failing branch of a union is told by the key alone.

@@ -108,7 +108,8 @@ def apply_event(tx: Session, event: Mapping[str, Any], *, revoke_on_refund: bool
     if before in {None, "failed", "waiting"} or found_now:
         _settle(tx, row, effect, revoke=revoke_on_refund)
         # Asked again in vain, a waiting event stays as it was: twice the same event changes nothing.
-        row.attempts += before == "failed" or (before is not None and row.outcome != before)
+        if before == "failed" or before not in {None, row.outcome}:
+            row.attempts += 1
     return _applied(row, repeated=not new)
 
 
