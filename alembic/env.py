@@ -10,6 +10,7 @@ from sqlalchemy import Connection, create_engine, pool, text
 from carnivore_db.base import Base
 from carnivore_db.migrations import VERSION_SCHEMA
 from carnivore_db.settings import Settings
+from carnivore_db.vocabulary import models as vocabulary  # noqa: F401 - fills the metadata
 from carnivore_db.weekly import models as weekly  # noqa: F401 - fills the metadata
 
 SCHEMAS = {None, *(table.schema for table in Base.metadata.tables.values())}

@@ -19,6 +19,8 @@ NAMING_CONVENTION = {
 # Folded (lower-case) addresses only: local part, one @, domain labels, a last label of letters.
 EMAIL_PATTERN = r"^[a-z0-9._%+'-]+@([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$"
 
+EMAIL_CHECK = "email ~ '{}'".format(EMAIL_PATTERN.replace("'", "''"))
+
 JsonObject = dict[str, Any]
 
 # What a stranger saved must be readable again: JSON readers give up at endless nesting and numbers.
@@ -50,3 +52,8 @@ def json_object(column: str, limit: int) -> str:
         f" AND NOT jsonb_path_exists({column}, '$.**{{{MAX_DEPTH + 1}}}')"
         f" AND NOT jsonb_path_exists({column}, '$.** ? (@ > 1e308 || @ < -1e308)')"
     )
+
+
+def one_of(column: str, values: tuple[str, ...]) -> str:
+    """SQL of a check: `column` holds one of `values`."""
+    return f"{column} IN ({', '.join(repr(value) for value in values)})"

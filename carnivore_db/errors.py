@@ -45,6 +45,18 @@ class CalculatorNotFound(NotFound):
     """No calculator session has this token."""
 
 
+class UserNotFound(NotFound):
+    """No learner has this id."""
+
+
+class ExportNotFound(NotFound):
+    """No export has this id, or another worker has it."""
+
+
+class ApiKeyNotFound(NotFound):
+    """The learner has no key for this provider."""
+
+
 class Expired(CarnivoreError):
     """Access has ended. `expired_at` says when (UTC)."""
 
@@ -78,13 +90,27 @@ class AppendOnly(CarnivoreError):
         super().__init__(f"{table} is append-only")
 
 
-class PaymentTransition(CarnivoreError):
-    """A payment cannot change in this way. `old` and `new` are the states."""
+class Transition(CarnivoreError):
+    """Something cannot change its state in this way. `old` and `new` are the states."""
+
+    subject = "this"
 
     def __init__(self, old: str, new: str) -> None:
         self.old = old
         self.new = new
-        super().__init__(f"a payment cannot go from {old} to {new}")
+        super().__init__(f"{self.subject} cannot go from {old} to {new}")
+
+
+class PaymentTransition(Transition):
+    """A payment cannot change in this way. `old` and `new` are the states."""
+
+    subject = "a payment"
+
+
+class ExportTransition(Transition):
+    """An export cannot change in this way. `old` and `new` are the states."""
+
+    subject = "an export"
 
 
 class AlreadyExists(CarnivoreError):
@@ -93,6 +119,22 @@ class AlreadyExists(CarnivoreError):
     def __init__(self, rule: str) -> None:
         self.rule = rule
         super().__init__(f"another row has this value ({rule})")
+
+
+class KeyMissing(CarnivoreError):
+    """A value was encrypted with a key that this process does not have. `key_id` names the key."""
+
+    def __init__(self, key_id: str) -> None:
+        self.key_id = key_id
+        super().__init__(f"encryption key {key_id!r} is not among CARNIVORE_DB_ENCRYPTION_KEYS")
+
+
+class DecryptionFailed(CarnivoreError):
+    """A ciphertext is not one that was made for this user and provider: altered, moved, or of another key."""
+
+
+class ApiKeyInactive(CarnivoreError):
+    """The learner's keys are disabled: a service refused one, or somebody disabled them."""
 
 
 class PermissionRefused(CarnivoreError):
@@ -134,9 +176,12 @@ def _immutable(diag: Diagnostic) -> CarnivoreError:
     return Immutable(diag.table_name or "", tuple((diag.column_name or "").split(", ")))
 
 
-def _transition(diag: Diagnostic) -> CarnivoreError:
-    old, _, new = (diag.message_detail or "").partition(" -> ")
-    return PaymentTransition(old, new)
+def _transition(error: type[Transition]) -> Callable[[Diagnostic], CarnivoreError]:
+    def build(diag: Diagnostic) -> CarnivoreError:
+        old, _, new = (diag.message_detail or "").partition(" -> ")
+        return error(old, new)
+
+    return build
 
 
 # Rules that have a type of their own.
@@ -147,12 +192,18 @@ _RULES: dict[str, Callable[[Diagnostic], CarnivoreError]] = {
     "calculator_expired": lambda diag: CalculatorExpired(_expired_at(diag)),
     "immutable": _immutable,
     "append_only": lambda diag: AppendOnly(diag.table_name or ""),
-    "payment_transition": _transition,
+    "payment_transition": _transition(PaymentTransition),
+    "export_transition": _transition(ExportTransition),
+    "user_not_found": lambda diag: UserNotFound(),
     "generated_reports_session_id_fkey": lambda diag: SessionNotFound(),
     "report_access_log_report_id_fkey": lambda diag: ReportNotFound(),
     "report_access_pending_report_id_fkey": lambda diag: ReportNotFound(),
     "report_expiry_changes_report_id_fkey": lambda diag: ReportNotFound(),
     "calculator2_sessions_report_token_fkey": lambda diag: ReportNotFound(),
+    "sessions_user_id_fkey": lambda diag: UserNotFound(),
+    "user_api_keys_user_id_fkey": lambda diag: UserNotFound(),
+    "user_progress_user_id_fkey": lambda diag: UserNotFound(),
+    "export_history_user_id_fkey": lambda diag: UserNotFound(),
 }
 
 # The field that a check is about, where the check does not begin with the column's name.
@@ -173,6 +224,9 @@ _FIELDS = {
     "last_access_after_creation": "last_accessed_at",
     "last_active_after_creation": "last_active_at",
     "session_table_with_key": "session_key",
+    "file_with_completed": "file_url",
+    "file_url_with_completed": "file_url",
+    "error_message_with_failed": "error_message",
 }
 
 # By SQLSTATE, or by its class (its first two characters).

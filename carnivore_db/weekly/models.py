@@ -24,13 +24,14 @@ from sqlalchemy.dialects.postgresql import INET
 from sqlalchemy.orm import Mapped, mapped_column
 
 from carnivore_db.base import (
-    EMAIL_PATTERN,
+    EMAIL_CHECK,
     Base,
     BigIdentity,
     JsonObject,
     Moment,
     Now,
     json_object,
+    one_of,
 )
 
 PATHS = ("carnivore", "keto", "paleo", "custom")
@@ -38,20 +39,13 @@ PAYMENT_STATES = ("pending", "completed", "failed", "refunded")
 OUTCOMES = ("applied", "unchanged", "waiting", "ignored", "failed")
 
 
-_EMAIL = "email ~ '{}'".format(EMAIL_PATTERN.replace("'", "''"))
-
-
-def _one_of(column: str, values: tuple[str, ...]) -> str:
-    return f"{column} IN ({', '.join(repr(value) for value in values)})"
-
-
 class UserSession(Base):
     __tablename__ = "user_sessions"
     __table_args__ = (
-        CheckConstraint(_EMAIL, name="email_valid"),
-        CheckConstraint(_one_of("path_choice", PATHS), name="path_choice_valid"),
+        CheckConstraint(EMAIL_CHECK, name="email_valid"),
+        CheckConstraint(one_of("path_choice", PATHS), name="path_choice_valid"),
         CheckConstraint(json_object("macro_data", 65536), name="macro_data_valid"),
-        CheckConstraint(_one_of("payment_status", PAYMENT_STATES), name="payment_status_valid"),
+        CheckConstraint(one_of("payment_status", PAYMENT_STATES), name="payment_status_valid"),
         CheckConstraint(
             "payment_status NOT IN ('completed', 'refunded') OR stripe_payment_id IS NOT NULL",
             name="payment_id_with_completed",
@@ -86,7 +80,7 @@ class UserSession(Base):
 class GeneratedReport(Base):
     __tablename__ = "generated_reports"
     __table_args__ = (
-        CheckConstraint(_EMAIL, name="email_valid"),
+        CheckConstraint(EMAIL_CHECK, name="email_valid"),
         CheckConstraint("access_token ~ '^[0-9a-f]{64}$'", name="access_token_valid"),
         # Every access updates this row, and every update runs every check: these two must not unpack the
         # page or print the answers. A trigger asks the rest once, at the insert.
@@ -230,7 +224,7 @@ class Calculator2Session(Base):
         CheckConstraint("session_token ~ '^[A-Za-z0-9_-]{32}$'", name="session_token_valid"),
         CheckConstraint(json_object("form_state", 65536), name="form_state_valid"),
         CheckConstraint("amount_paid >= 0", name="amount_paid_not_negative"),
-        CheckConstraint(_one_of("payment_status", PAYMENT_STATES), name="payment_status_valid"),
+        CheckConstraint(one_of("payment_status", PAYMENT_STATES), name="payment_status_valid"),
         CheckConstraint("expires_at > created_at", name="expiry_after_creation"),
         CheckConstraint("last_active_at >= created_at", name="last_active_after_creation"),
         Index("idx_calculator2_sessions_token", "session_token", unique=True),
@@ -274,9 +268,9 @@ class AssessmentSession(Base):
     __tablename__ = "cw_assessment_sessions"
     __table_args__ = (
         CheckConstraint(json_object("form_data", 262144), name="form_data_is_object"),
-        CheckConstraint(_EMAIL, name="email_format"),
+        CheckConstraint(EMAIL_CHECK, name="email_format"),
         CheckConstraint(r"first_name ~ '\S'", name="first_name_not_empty"),
-        CheckConstraint(_one_of("payment_status", PAYMENT_STATES), name="payment_status_valid"),
+        CheckConstraint(one_of("payment_status", PAYMENT_STATES), name="payment_status_valid"),
         CheckConstraint(
             "payment_status <> 'completed' OR completed_at IS NOT NULL",
             name="completed_at_with_completed",
@@ -332,7 +326,7 @@ class StripeEvent(Base):
         CheckConstraint("id ~ '^[A-Za-z0-9_]+$'", name="event_id_valid"),
         CheckConstraint(json_object("payload", 1048576), name="payload_valid"),
         CheckConstraint("attempts > 0", name="attempts_positive"),
-        CheckConstraint(_one_of("outcome", OUTCOMES), name="outcome_valid"),
+        CheckConstraint(one_of("outcome", OUTCOMES), name="outcome_valid"),
         CheckConstraint("char_length(error) <= 200", name="error_length"),
         CheckConstraint("refunded_amount >= 0", name="refunded_amount_not_negative"),
         CheckConstraint("(session_table IS NULL) = (session_key IS NULL)", name="session_table_with_key"),

@@ -11,7 +11,8 @@ from carnivore_db.base import Base
 from carnivore_db.catalog import snapshot
 from carnivore_db.catalog.diff import compare
 from carnivore_db.catalog.snapshot import Snapshot
-from carnivore_db.weekly import models  # noqa: F401 - fills the metadata
+from carnivore_db.vocabulary import models as vocabulary  # noqa: F401 - fills the metadata
+from carnivore_db.weekly import models as weekly  # noqa: F401 - fills the metadata
 from tests.migrations.helpers import fresh, opened
 from tests.support.databases import Shape, TestDatabase
 
@@ -89,6 +90,8 @@ def _table(identity: str) -> str:
 def modelled(plain_shape: Shape) -> Iterator[TestDatabase]:
     """A database made of the models alone."""
     with fresh(plain_shape) as made, opened(made) as connection:
+        for schema in sorted({table.schema for table in Base.metadata.tables.values() if table.schema}):
+            connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
         Base.metadata.create_all(connection)
         connection.commit()
         yield made

@@ -103,6 +103,54 @@ _ROWS: tuple[tuple[str, str], ...] = (
                 '{"object": "event"}', NULL, 'waiting', NULL, NULL);
         """,
     ),
+    (
+        "vocabulary.users",
+        """
+        INSERT INTO vocabulary.users (email, username, theme, last_login)
+        SELECT key || '@Example.com', 'u' || replace(left(key, 20), '-', '_'), 'dark', now()
+        FROM (SELECT gen_random_uuid()::text AS key FROM generate_series(1, 3)) AS made;
+        """,
+    ),
+    # Ended on days in a row and not, still open, and a guest's.
+    (
+        "vocabulary.sessions",
+        """
+        INSERT INTO vocabulary.sessions (user_id, session_type, started_at, ended_at, duration_minutes,
+            descriptions_generated, qa_attempts, qa_correct, vocabulary_learned, session_data, ip_address)
+        SELECT learner.id, kind.type::vocabulary.session_type, kind.began, kind.began + kind.took, kind.given,
+            1, 10, 7, 3, '{"vocabulary": [{"word": "el gato", "translation": "the cat"}]}', '2001:db8::1'
+        FROM vocabulary.users AS learner,
+            (VALUES ('qa', timestamptz '2026-10-01 23:50+00', interval '20 minutes', NULL),
+                ('vocabulary', '2026-10-03 09:00+00', '1 hour', 50),
+                ('mixed', '2026-10-07 09:00+00', NULL, NULL)) AS kind (type, began, took, given);
+        INSERT INTO vocabulary.sessions (session_type, ended_at) VALUES ('description', now());
+        """,
+    ),
+    (
+        "vocabulary.user_progress",
+        "UPDATE vocabulary.user_progress SET total_points = 5, mastered_words_count = 2;",
+    ),
+    (
+        "vocabulary.user_api_keys",
+        """
+        INSERT INTO vocabulary.user_api_keys (user_id, openai_api_key, last_validated_at)
+        SELECT id, 'enc:v1:test:' || repeat('A', 60), now() FROM vocabulary.users ON CONFLICT DO NOTHING;
+        """,
+    ),
+    (
+        "vocabulary.export_history",
+        """
+        INSERT INTO vocabulary.export_history (user_id, export_type, export_format, filters)
+        SELECT id, 'anki', 'apkg', '{"type": "vocabulary"}' FROM vocabulary.users;
+        UPDATE vocabulary.export_history SET status = 'processing', records_count = 0
+        WHERE status = 'pending';
+        UPDATE vocabulary.export_history SET status = 'completed', records_count = 3, file_size_bytes = 1024,
+            file_url = 'file:///tmp/export.apkg', expires_at = now() + interval '1 day'
+        WHERE status = 'processing';
+        INSERT INTO vocabulary.export_history (user_id, export_type, export_format)
+        SELECT id, 'csv', 'csv' FROM vocabulary.users;
+        """,
+    ),
 )
 
 REPORTS = "public.generated_reports"

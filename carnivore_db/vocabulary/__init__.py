@@ -1,0 +1,1 @@
+"""The picture-vocabulary app: learners, sessions, progress, API keys, exports (schema `vocabulary`)."""
