@@ -57,6 +57,14 @@ class ApiKeyNotFound(NotFound):
     """The learner has no key for this provider."""
 
 
+class SessionEnded(CarnivoreError):
+    """The session had ended before. `ended_at` says when (UTC)."""
+
+    def __init__(self, ended_at: datetime | None) -> None:
+        self.ended_at = ended_at
+        super().__init__(f"the session had ended before, at {ended_at and ended_at.isoformat()}")
+
+
 class Expired(CarnivoreError):
     """Access has ended. `expired_at` says when (UTC)."""
 
@@ -105,6 +113,10 @@ class PaymentTransition(Transition):
     """A payment cannot change in this way. `old` and `new` are the states."""
 
     subject = "a payment"
+
+
+class ExportLost(CarnivoreError):
+    """Another worker has taken this export over, or its learner is gone; this attempt's file is no use."""
 
 
 class ExportTransition(Transition):

@@ -1,8 +1,17 @@
 """Settings from the environment: DATABASE_URL and CARNIVORE_DB_*."""
 
+import base64
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, NonNegativeInt, PositiveInt, SecretStr
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    SecretStr,
+    StringConstraints,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -27,6 +36,19 @@ def parse_url(text: str) -> URL:
 def _check_url(value: SecretStr) -> SecretStr:
     parse_url(value.get_secret_value())
     return value
+
+
+def _check_key(value: SecretStr) -> SecretStr:
+    try:
+        size = len(base64.b64decode(value.get_secret_value(), validate=True))
+    except ValueError:
+        size = 0
+    if size != 32:
+        raise ValueError("must be 32 bytes in base64, as `carnivore-db keys generate` prints them")
+    return value
+
+
+KeyId = Annotated[str, StringConstraints(pattern="^[a-z0-9_-]{1,32}$")]
 
 
 class Settings(BaseSettings):
@@ -61,6 +83,18 @@ class Settings(BaseSettings):
     migration_statement_timeout: PositiveInt = Field(
         default=900, description="Seconds that one statement of a migration may take."
     )
+    encryption_keys: dict[KeyId, Annotated[SecretStr, AfterValidator(_check_key)]] = Field(
+        default={},
+        description="Keys of learners' API keys by identifier, a JSON object: 32 bytes each, base64.",
+    )
+    encryption_key_id: KeyId | None = Field(
+        default=None, description="Which of them writes; the only one when there is one."
+    )
+    export_location: str = Field(
+        default="exports",
+        description="Where exports' files go: a folder, or any fsspec URL such as s3://bucket.",
+    )
+    export_validity_hours: PositiveInt = Field(default=168, description="How long an export's file is kept.")
     verify_ignore: list[str] = Field(
         default=[], description="Patterns of other objects in our schemas, such as public.orders*."
     )

@@ -1,0 +1,153 @@
+"""Commands about learners' exports: work, list, expire."""
+
+import json
+import time
+from datetime import timedelta
+from types import ModuleType
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from rich.progress import Progress, TaskID
+from rich.table import Table
+
+from carnivore_db import identity
+from carnivore_db.cli.terminal import bars, console, explained, problems
+from carnivore_db.database import Database
+from carnivore_db.vocabulary import exports
+from carnivore_db.vocabulary.exports import Status
+from carnivore_db.vocabulary.models import Export
+
+app = typer.Typer(help="Learners' exports.", no_args_is_help=True)
+
+Location = Annotated[
+    str | None, typer.Option(help="A folder or fsspec URL; CARNIVORE_DB_EXPORT_LOCATION when not given.")
+]
+
+
+@app.command()
+def work(
+    location: Location = None,
+    lease: Annotated[int, typer.Option(min=1, help="Seconds of silence after which a worker is lost.")] = 300,
+    max_retries: Annotated[int, typer.Option(min=0, max=100, help="How often a lost export is retaken.")] = 3,
+    wait: Annotated[
+        int | None, typer.Option(min=1, help="Look again after so many seconds, for ever; else end.")
+    ] = None,
+) -> None:
+    """Make the files of the exports that wait; any number of workers may run.
+
+    Exit status: 0, or 1 when an export failed, 2 could not look.
+    """
+    failed = 0
+    with explained():
+        worker = _worker()
+        db = Database()
+        storage = worker.Storage(location or db.settings.export_location)
+        options: dict[str, Any] = {"lease": timedelta(seconds=lease), "max_retries": max_retries}
+        while True:
+            with bars() as progress:
+                for outcome in worker.work(db, storage, on_progress=_Shown(progress), **options):
+                    failed += outcome.status == "failed"
+                    line = _line(outcome.export, outcome.status)
+                    progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            if wait is None:
+                break
+            time.sleep(wait)
+        db.close()
+    raise typer.Exit(1 if failed else 0)
+
+
+class _Shown:
+    """A bar for each export that is being made."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bars: dict[UUID, TaskID] = {}
+
+    def __call__(self, export: Export, done: int, total: int) -> None:
+        if export.id not in self._bars:
+            self._bars[export.id] = self._progress.add_task(_title(export))
+        self._progress.update(self._bars[export.id], completed=done, total=total)
+
+
+def _title(export: Export) -> str:
+    return f"{export.export_type} {export.id}"
+
+
+def _line(export: Export, status: str) -> str:
+    if status == "completed":
+        return (
+            f"{_title(export)}: {export.records_count} records, {export.file_size_bytes} bytes,"
+            f" {export.processing_time_seconds} s: {export.file_url}"
+        )
+    return f"{_title(export)}: {status}" + (f", {export.error_message}" if status == "failed" else "")
+
+
+@app.command(name="list")
+def list_(
+    status: Annotated[Status | None, typer.Option(help="Of this state only.")] = None,
+    learner: Annotated[UUID | None, typer.Option("--user", help="Of this learner only.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show exports, newest first, with their progress."""
+    with explained():
+        db = Database()
+        with db.transaction(identity.service()) as tx:
+            if learner is None:
+                found = exports.list_by_status(tx, status, limit=limit)
+            else:
+                found = [
+                    e for e in exports.list_by_user(tx, learner, limit=limit) if status in {None, e.status}
+                ]
+        db.close()
+    if as_json:
+        columns = Export.__table__.columns.keys()
+        rows = [{column: getattr(export, column) for column in columns} for export in found]
+        typer.echo(json.dumps(rows, indent=2, default=str))
+        return
+    table = Table("id", "learner", "type", "status", "records", "bytes", "retries", "asked (UTC)", "outcome")
+    for export in found:
+        whole = export.data.get("total")
+        records = "" if export.records_count is None else str(export.records_count)
+        if export.status == "processing" and whole is not None:
+            records = f"{export.data.get('done')} of {whole}"
+        table.add_row(
+            str(export.id),
+            str(export.user_id),
+            export.export_type,
+            export.status,
+            records,
+            str(export.file_size_bytes or ""),
+            str(export.retry_count),
+            f"{export.created_at:%Y-%m-%d %H:%M:%S}",
+            export.error_message if export.status == "failed" else export.file_url,
+        )
+    console.print(table)
+
+
+@app.command()
+def expire(location: Location = None) -> None:
+    """Delete files whose time has come, with their URLs, and files that belong to no export any more.
+
+    Exit status: 0, or 1 when a file could not be deleted, 2 could not look.
+    """
+    with explained():
+        worker = _worker()
+        db = Database()
+        with console.status("Deleting expired files"):
+            result = worker.expire(db, worker.Storage(location or db.settings.export_location))
+        db.close()
+    console.print(f"Exports expired: {result.exports}. Files of no export deleted: {result.orphans}.")
+    for name, why in result.failed.items():
+        problems.print(f"{name}: {why}", style="red", markup=False, soft_wrap=True)
+    raise typer.Exit(1 if result.failed else 0)
+
+
+def _worker() -> ModuleType:
+    try:
+        from carnivore_db.vocabulary import export_worker  # noqa: PLC0415 - an extra of its own
+    except ImportError as error:
+        needed = f"exports need pip install 'carnivore-db[exports]' ({error.name} is missing)"
+        raise LookupError(needed) from None
+    return export_worker

@@ -1,0 +1,45 @@
+"""Commands about the encryption of learners' API keys."""
+
+from typing import Annotated
+
+import typer
+
+from carnivore_db.cli.terminal import bars, console, explained, problems
+from carnivore_db.database import Database
+from carnivore_db.vocabulary import encryption, key_jobs
+from carnivore_db.vocabulary.encryption import Keyring
+
+app = typer.Typer(help="Encryption of learners' API keys.", no_args_is_help=True)
+
+
+@app.command()
+def generate() -> None:
+    """Print a new key for CARNIVORE_DB_ENCRYPTION_KEYS."""
+    typer.echo(encryption.new_key())
+
+
+@app.command()
+def reencrypt(
+    batch: Annotated[int, typer.Option(min=1, max=100_000, help="Rows a transaction.")] = 500,
+) -> None:
+    """Encrypt with the key that writes what older keys encrypted; keys stay in use meanwhile.
+
+    Exit status: 0 all done, 1 some could not be decrypted, 2 could not look.
+    """
+    with explained():
+        db = Database()
+        keyring = Keyring.from_settings(db.settings)
+        with bars() as progress:
+            task = progress.add_task(f"Re-encrypt with {keyring.current}", total=None)
+            result = key_jobs.reencrypt(
+                db,
+                keyring,
+                batch=batch,
+                on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+            progress.update(task, total=result.done + len(result.failed))
+        db.close()
+    console.print(f"Learners re-encrypted: {result.done}. Not possible: {len(result.failed)}.")
+    for learner, why in result.failed.items():
+        problems.print(f"{learner}: {why}", style="red", markup=False, soft_wrap=True)
+    raise typer.Exit(1 if result.failed else 0)

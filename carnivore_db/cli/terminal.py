@@ -1,0 +1,49 @@
+"""What the commands share: the terminal, errors as one line, bars of progress."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from alembic.util import CommandError
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy.exc import DBAPIError
+
+from carnivore_db import local
+from carnivore_db.errors import CarnivoreError, Unavailable
+
+COULD_NOT_LOOK = 2
+
+console = Console()
+problems = Console(stderr=True)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what an operator can mend into one line and exit status 2."""
+    try:
+        yield
+    except Unavailable as error:
+        problem = str(error.__cause__ or error).partition("\n")[0]
+    except (LookupError, TimeoutError, CommandError, CarnivoreError, local.LocalServerError) as error:
+        problem = str(error)
+    except SettingsError as error:
+        problem = f"{error}: not JSON"
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        problem = f"{fault['loc'][0]}: {fault['msg']}"
+    except DBAPIError as error:
+        # The driver's first line names host and reason; the rest may quote data.
+        problem = str(error.orig).partition("\n")[0]
+    else:
+        return
+    problems.print(problem, style="red", markup=False)
+    raise typer.Exit(COULD_NOT_LOOK)
+
+
+def bars() -> Progress:
+    """A bar for each task, with what was done of how much."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console)

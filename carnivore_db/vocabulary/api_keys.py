@@ -1,0 +1,158 @@
+"""Learners' keys of other services, encrypted (document 001): set, get, validate, disable.
+
+A key is a SecretStr wherever it is plain, so that no repr, log or traceback shows it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, get_args
+from uuid import UUID
+
+from pydantic import AfterValidator, SecretStr
+from pydantic_core import PydanticCustomError
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from carnivore_db.errors import ApiKeyInactive, ApiKeyNotFound, Busy
+from carnivore_db.inputs import validated
+from carnivore_db.rows import one
+from carnivore_db.vocabulary.encryption import Keyring, Provider
+from carnivore_db.vocabulary.models import UserApiKeys
+
+_FRESH = {"populate_existing": True}
+PROVIDERS: tuple[Provider, ...] = get_args(Provider)
+
+# Asks a service whether it takes a key. It raises when it could not find out.
+Check = Callable[[Provider, SecretStr], bool]
+
+
+@dataclass(frozen=True)
+class KeyStatus:
+    """What may be shown of a learner's keys."""
+
+    providers: tuple[Provider, ...]
+    is_active: bool
+    last_validated_at: datetime | None
+
+
+def _plain(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not (0 < len(text) <= 1000 and text.isascii() and text.isprintable() and " " not in text):
+        raise PydanticCustomError("api_key", "must be 1 to 1,000 printable ASCII characters without spaces")
+    return value
+
+
+PlainKey = Annotated[SecretStr, AfterValidator(_plain)]
+
+
+def column(provider: Provider) -> str:
+    """The column of a provider's key."""
+    return f"{provider}_api_key"
+
+
+@validated
+def set(  # noqa: A001 - the business's word
+    tx: Session, keyring: Keyring, user_id: UUID, provider: Provider, key: PlainKey
+) -> KeyStatus:
+    """Store a learner's key, in place of an older one; all their keys are active again, and not validated.
+
+    As the learner or the service. Raises UserNotFound, PermissionRefused, InvalidInput.
+    """
+    sealed = keyring.encrypt(key, user_id=user_id, provider=provider)
+    values = {column(provider): sealed, "is_active": True}
+    stored = insert(UserApiKeys).values(user_id=user_id, **values)
+    stored = stored.on_conflict_do_update(index_elements=[UserApiKeys.user_id], set_=values)
+    return _status(tx.scalars(stored.returning(UserApiKeys), execution_options=_FRESH).one())
+
+
+@validated
+def get(tx: Session, keyring: Keyring, user_id: UUID, provider: Provider) -> SecretStr:
+    """A learner's key, plain, to call the service with.
+
+    Raises ApiKeyNotFound, ApiKeyInactive, KeyMissing, DecryptionFailed.
+    """
+    row = _row(tx, user_id)
+    sealed: str | None = getattr(row, column(provider))
+    if sealed is None:
+        raise ApiKeyNotFound
+    if not row.is_active:
+        raise ApiKeyInactive
+    return keyring.decrypt(sealed, user_id=user_id, provider=provider)
+
+
+@validated
+def status(tx: Session, user_id: UUID) -> KeyStatus:
+    """Which keys a learner has and whether they are in use; none and in use when there never was one."""
+    row = _find(tx, user_id)
+    return KeyStatus((), is_active=True, last_validated_at=None) if row is None else _status(row)
+
+
+@validated
+def validate(tx: Session, keyring: Keyring, user_id: UUID, check: Check) -> dict[Provider, bool]:
+    """Ask the services about each of a learner's keys, as the service role; says which were taken.
+
+    All taken: `last_validated_at` is now and the keys are active. One refused: they are disabled. Nothing is
+    noted when `check` raises. The transaction stays open while they are asked. Raises Busy when a key
+    changed meanwhile, ApiKeyNotFound, KeyMissing, DecryptionFailed.
+    """
+    row = _row(tx, user_id)
+    sealed: dict[Provider, str] = {
+        provider: text for provider in PROVIDERS if (text := getattr(row, column(provider))) is not None
+    }
+    if not sealed:
+        raise ApiKeyNotFound
+    taken = {
+        provider: check(provider, keyring.decrypt(text, user_id=user_id, provider=provider))
+        for provider, text in sealed.items()
+    }
+    values: dict[str, object] = {"is_active": all(taken.values())}
+    if values["is_active"]:
+        values["last_validated_at"] = func.now()
+    unchanged = (
+        getattr(UserApiKeys, column(each)).is_not_distinct_from(sealed.get(each)) for each in PROVIDERS
+    )
+    noted = tx.scalars(
+        update(UserApiKeys)
+        .where(UserApiKeys.user_id == user_id, *unchanged)
+        .values(**values)
+        .returning(UserApiKeys.id)
+    ).one_or_none()
+    if noted is None:
+        raise Busy("a key was changed while it was validated")
+    return taken
+
+
+@validated
+def disable(tx: Session, user_id: UUID) -> KeyStatus:
+    """Take a learner's keys out of use until one is set again; twice is no error. Raises ApiKeyNotFound."""
+    return _status(_change(tx, user_id, is_active=False))
+
+
+@validated
+def remove(tx: Session, user_id: UUID, provider: Provider) -> KeyStatus:
+    """Delete a learner's key; twice is no error. Raises ApiKeyNotFound when there never was one."""
+    return _status(_change(tx, user_id, **{column(provider): None}))
+
+
+def _change(tx: Session, user_id: UUID, **values: object) -> UserApiKeys:
+    change = update(UserApiKeys).where(UserApiKeys.user_id == user_id).values(**values)
+    return one(tx, change.returning(UserApiKeys), ApiKeyNotFound)
+
+
+def _find(tx: Session, user_id: UUID) -> UserApiKeys | None:
+    mine = select(UserApiKeys).where(UserApiKeys.user_id == user_id)
+    return tx.scalars(mine, execution_options=_FRESH).one_or_none()
+
+
+def _row(tx: Session, user_id: UUID) -> UserApiKeys:
+    row = _find(tx, user_id)
+    if row is None:
+        raise ApiKeyNotFound
+    return row
+
+
+def _status(row: UserApiKeys) -> KeyStatus:
+    stored = tuple(provider for provider in PROVIDERS if getattr(row, column(provider)) is not None)
+    return KeyStatus(stored, row.is_active, row.last_validated_at)

@@ -1,0 +1,174 @@
+"""Exports of a learner's data (document 001): asked for, queued, finished, expired.
+
+The queue is the table. A worker holds an export by its attempt (`retry_count`): once another worker has
+taken it over, everything the first one still says of it is refused.
+"""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+from sqlalchemy import ColumnElement, and_, func, insert, or_, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from carnivore_db.base import JsonObject
+from carnivore_db.errors import ExportLost, ExportNotFound, ExportTransition
+from carnivore_db.inputs import Limit, Validity, validated
+from carnivore_db.vocabulary.models import Export
+from carnivore_db.vocabulary.payloads import Filters
+
+ExportType = Literal["csv", "json", "anki", "pdf"]
+Status = Literal["pending", "processing", "completed", "failed", "expired"]
+FORMATS: dict[ExportType, str] = {"csv": "csv", "json": "json", "anki": "apkg", "pdf": "pdf"}
+LOST = "its worker was lost"
+
+_FRESH = {"populate_existing": True}
+Number = Annotated[int, Field(strict=True, ge=0)]
+Retries = Annotated[int, Field(strict=True, ge=0, le=100)]
+
+
+@validated
+def request(tx: Session, user_id: UUID, export_type: ExportType, filters: Filters | None = None) -> Export:
+    """Ask for an export, as the learner or the service; a worker makes the file.
+
+    `filters` choose among the learner's sessions. Raises UserNotFound, PermissionRefused, InvalidInput.
+    """
+    chosen: JsonObject = filters.model_dump(mode="json", exclude_unset=True) if filters else {}
+    values = {
+        "user_id": user_id,
+        "export_type": export_type,
+        "export_format": FORMATS[export_type],
+        "filters": chosen,
+    }
+    return tx.scalars(insert(Export).values(values).returning(Export)).one()
+
+
+@validated
+def get(tx: Session, export_id: UUID) -> Export:
+    """The export of this id, with its progress. Raises ExportNotFound, also where row security hides it."""
+    found = tx.scalars(select(Export).where(Export.id == export_id), execution_options=_FRESH).one_or_none()
+    if found is None:
+        raise ExportNotFound
+    return found
+
+
+@validated
+def list_by_user(tx: Session, user_id: UUID, *, limit: Limit = 50) -> list[Export]:
+    """A learner's exports, newest first."""
+    return _newest(tx, Export.user_id == user_id, limit=limit)
+
+
+@validated
+def list_by_status(tx: Session, status: Status | None = None, *, limit: Limit = 50) -> list[Export]:
+    """Exports of all learners, newest first, as the service; of one state when given."""
+    return _newest(tx, *([] if status is None else [Export.status == status]), limit=limit)
+
+
+def _newest(tx: Session, *which: ColumnElement[bool], limit: int) -> list[Export]:
+    newest = select(Export).where(*which).order_by(Export.created_at.desc(), Export.id).limit(limit)
+    return list(tx.scalars(newest, execution_options=_FRESH))
+
+
+@validated
+def retry(tx: Session, export_id: UUID) -> Export:
+    """Queue a failed export again, as its learner or the service; the retry is counted.
+
+    Raises ExportNotFound, ExportTransition when it did not fail.
+    """
+    failed = (Export.id == export_id, Export.status == "failed")
+    again = _update(tx, *failed, status="pending")
+    if again is None:
+        raise ExportTransition(get(tx, export_id).status, "pending")
+    return again
+
+
+@validated
+def take(tx: Session, *, lease: Validity = timedelta(minutes=5), max_retries: Retries = 3) -> Export | None:
+    """The oldest export that waits, now this worker's; None when there is none. As the service.
+
+    One whose worker gave no sign of life for `lease` is taken again and the retry counted; after
+    `max_retries` it fails. Any number of workers may ask at once. Commit before the work begins.
+    """
+    silent = and_(Export.status == "processing", Export.updated_at < func.now() - lease)
+    waiting = select(Export).where(or_(Export.status == "pending", silent))
+    waiting = waiting.order_by(Export.created_at, Export.id).limit(1).with_for_update(skip_locked=True)
+    while (found := tx.scalars(waiting, execution_options=_FRESH).one_or_none()) is not None:
+        if found.status == "pending":
+            return _update(tx, Export.id == found.id, status="processing", records_count=0, data={})
+        if found.retry_count < max_retries:
+            values = {"records_count": 0, "data": {}, "error_message": LOST}
+            return _update(tx, Export.id == found.id, status="processing", **values)
+        why = f"{LOST} {found.retry_count + 1} times"
+        _update(tx, Export.id == found.id, status="failed", error_message=why)
+    return None
+
+
+@validated
+def note_progress(
+    tx: Session, export_id: UUID, attempt: Number, *, records: Number, data: JsonObject
+) -> None:
+    """Say how far an export is, which is its worker's sign of life. Raises ExportLost."""
+    _held(tx, export_id, attempt, records_count=records, data=data)
+
+
+@validated
+def complete(
+    tx: Session,
+    export_id: UUID,
+    attempt: Number,
+    *,
+    records: Number,
+    size: Number,
+    url: Annotated[str, Field(max_length=2048)],
+    valid_for: Validity,
+) -> Export:
+    """Finish an export whose file of `size` bytes lies whole at `url`, for `valid_for`. Raises ExportLost."""
+    return _held(
+        tx,
+        export_id,
+        attempt,
+        status="completed",
+        records_count=records,
+        file_size_bytes=size,
+        file_url=url,
+        expires_at=func.now() + valid_for,
+    )
+
+
+@validated
+def fail(tx: Session, export_id: UUID, attempt: Number, why: Annotated[str, Field(max_length=500)]) -> Export:
+    """Finish an export without a file and say why. Raises ExportLost."""
+    return _held(tx, export_id, attempt, status="failed", error_message=why)
+
+
+@validated
+def take_expired(tx: Session, *, after: Export | None = None) -> Export | None:
+    """The next completed export whose file's time has come, locked; `after`: the one seen before it."""
+    due = select(Export).where(Export.status == "completed", Export.expires_at <= func.now())
+    if after is not None:
+        due = due.where(tuple_(Export.expires_at, Export.id) > (after.expires_at, after.id))
+    due = due.order_by(Export.expires_at, Export.id).limit(1).with_for_update(skip_locked=True)
+    return tx.scalars(due, execution_options=_FRESH).one_or_none()
+
+
+@validated
+def expire(tx: Session, export_id: UUID) -> Export:
+    """Note that an export's file is gone; its URL goes too. Raises ExportNotFound, ExportTransition."""
+    gone = _update(tx, Export.id == export_id, status="expired", file_url=None)
+    if gone is None:
+        raise ExportNotFound
+    return gone
+
+
+def _held(tx: Session, export_id: UUID, attempt: int, **values: object) -> Export:
+    mine = (Export.id == export_id, Export.status == "processing", Export.retry_count == attempt)
+    found = _update(tx, *mine, **values)
+    if found is None:
+        raise ExportLost
+    return found
+
+
+def _update(tx: Session, *which: ColumnElement[bool], **values: object) -> Export | None:
+    change = update(Export).where(*which).values(**values).returning(Export)
+    return tx.scalars(change, execution_options=_FRESH).one_or_none()

@@ -1,0 +1,99 @@
+"""What learners' apps send: a session's work and material, a profile, the choice of an export.
+
+The usual keys of JSON objects are known by their types, all others are kept as they are.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from carnivore_db.base import JsonObject
+from carnivore_db.inputs import FilledText, Text, payload
+from carnivore_db.vocabulary.models import MOST
+
+KIB = 1024
+
+SessionType = Literal["description", "qa", "vocabulary", "mixed"]
+Level = Literal["beginner", "intermediate", "advanced"]
+Count = Annotated[int, Field(strict=True, ge=0, le=MOST)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Work(BaseModel):
+    """What was done in a session so far (document 001). Numbers replace those stored; None leaves them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    images_processed: Count | None = None
+    descriptions_generated: Count | None = None
+    qa_attempts: Count | None = None
+    qa_correct: Count | None = None
+    vocabulary_learned: Count | None = None
+    phrases_saved: Count | None = None
+    engagement_score: Share | None = None
+    completion_rate: Share | None = None
+
+    def values(self) -> dict[str, int | float]:
+        """The numbers that were given, by column."""
+        return self.model_dump(exclude_none=True)
+
+
+class Profile(BaseModel):
+    """What a learner says of themselves and prefers (document 001). Only what was given changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    username: Annotated[str, Field(pattern="^[A-Za-z0-9_]{3,50}$")] | None = None
+    full_name: Annotated[FilledText, Field(min_length=2, max_length=255)] | None = None
+    avatar_url: Annotated[Text, Field(pattern=r"^https?://\S+$", max_length=2048)] | None = None
+    spanish_level: Level = "beginner"
+    profile_completed: bool = False
+    theme: Literal["light", "dark", "auto"] = "light"
+    language: Literal["en", "es"] = "en"
+    default_description_style: Literal[
+        "narrativo", "poetico", "academico", "conversacional", "infantil", "creativo", "tecnico"
+    ] = "conversacional"
+    target_words_per_day: Annotated[int, Field(strict=True, ge=1, le=100)] = 10
+    preferred_difficulty: Level = "beginner"
+    enable_notifications: bool = True
+
+    def values(self) -> dict[str, object]:
+        """What was given, by column; None empties one that may be empty."""
+        return self.model_dump(exclude_unset=True)
+
+    def __repr_args__(self) -> list[tuple[str | None, object]]:
+        """Nothing: a person's name does not belong into a log."""
+        return []
+
+
+class Word(BaseModel):
+    """A word or phrase with its translation: a card of an Anki export."""
+
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+
+    word: Annotated[str, Field(min_length=1, max_length=500)]
+    translation: Annotated[str, Field(max_length=500)] = ""
+    example: Annotated[str, Field(max_length=2000)] = ""
+
+
+class SessionData(BaseModel):
+    """`sessions.session_data` (document 001): what was learned, for the app and for exports."""
+
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+
+    vocabulary: list[Word] = []
+    phrases: list[Word] = []
+
+
+class Filters(BaseModel):
+    """`export_history.filters` (document 001): which of a learner's sessions an export holds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    since: AwareDatetime | None = None  # started at this moment or later
+    until: AwareDatetime | None = None  # started before this moment
+    session_types: list[SessionType] | None = None
+    ended_only: bool = False
+
+
+SessionDataInput = Annotated[JsonObject | SessionData, payload(SessionData, 64 * KIB)]

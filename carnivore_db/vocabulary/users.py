@@ -1,0 +1,79 @@
+"""Learners: their row, their preferences, their going (document 001)."""
+
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from carnivore_db.errors import UserNotFound
+from carnivore_db.inputs import Email, validated
+from carnivore_db.rows import one
+from carnivore_db.vocabulary.models import User
+from carnivore_db.vocabulary.payloads import Profile
+
+_FRESH = {"populate_existing": True}
+
+
+@validated
+def register(tx: Session, user_id: UUID, email: Email, profile: Profile | None = None) -> User:
+    """A new learner: as the service, or as the person, under the id and address they logged in with.
+
+    A row of progress is made with it. Raises AlreadyExists (the id, the address or the username),
+    PermissionRefused (somebody else's id or address), InvalidInput.
+    """
+    values = {"id": user_id, "email": email, **(profile.values() if profile else {})}
+    return tx.scalars(insert(User).values(values).returning(User)).one()
+
+
+@validated
+def get(tx: Session, user_id: UUID) -> User:
+    """The learner of this id. Raises UserNotFound, also for a row that the caller may not see."""
+    return _find(tx, User.id == user_id)
+
+
+@validated
+def find_by_email(tx: Session, email: Email) -> User:
+    """The learner of this address, upper or lower case. Raises UserNotFound."""
+    return _find(tx, User.email == email)
+
+
+def _find(tx: Session, which: ColumnElement[bool]) -> User:
+    found = tx.scalars(select(User).where(which), execution_options=_FRESH).one_or_none()
+    if found is None:
+        raise UserNotFound
+    return found
+
+
+@validated
+def save_profile(tx: Session, user_id: UUID, profile: Profile) -> User:
+    """Save what `profile` was given, and leave the rest. Raises UserNotFound, AlreadyExists, InvalidInput."""
+    values = profile.values()
+    if not values:
+        return get(tx, user_id)
+    return _change(tx, user_id, **values)
+
+
+@validated
+def change_email(tx: Session, user_id: UUID, email: Email) -> User:
+    """Follow a change of the login's address, as the service. Raises UserNotFound, AlreadyExists."""
+    return _change(tx, user_id, email=email)
+
+
+@validated
+def record_login(tx: Session, user_id: UUID) -> User:
+    """Note a verified login now, as the service. Raises UserNotFound."""
+    return _change(tx, user_id, is_authenticated=True, last_login=func.now())
+
+
+def _change(tx: Session, user_id: UUID, **values: object) -> User:
+    change = update(User).where(User.id == user_id).values(**values)
+    return one(tx, change.returning(User), UserNotFound)
+
+
+@validated
+def erase(tx: Session, user_id: UUID) -> None:
+    """Delete a learner with all that is theirs, as the service; their exports' files go with the next
+    `carnivore-db exports expire`. Raises UserNotFound."""
+    gone = tx.scalars(delete(User).where(User.id == user_id).returning(User.id)).one_or_none()
+    if gone is None:
+        raise UserNotFound
