@@ -108,7 +108,7 @@ def maintain() -> None:
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the server running.")] = False,
 ) -> None:
-    """A report sold, opened by its token and refused after expiry, on a real PostgreSQL."""
+    """A report sold, opened and refused; a learner's progress, key and exports; on a real PostgreSQL."""
     with explained():
         ok = story.tell(console, keep=keep)
     raise typer.Exit(0 if ok else 1)

@@ -13,6 +13,9 @@ REFUSED = (
     "PaymentTransition",
     "ReportExpired",
     "SignatureInvalid",
+    "UserNotFound",
+    "InvalidInput",
+    "DecryptionFailed",
 )
 
 
