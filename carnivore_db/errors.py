@@ -5,7 +5,7 @@ exception quotes a row: rows hold tokens, e-mail addresses and pages.
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 
 import psycopg
 from psycopg.errors import Diagnostic
@@ -50,7 +50,7 @@ class UserNotFound(NotFound):
 
 
 class ExportNotFound(NotFound):
-    """No export has this id, or another worker has it."""
+    """No export has this id."""
 
 
 class ApiKeyNotFound(NotFound):
@@ -61,8 +61,8 @@ class SessionEnded(CarnivoreError):
     """The session had ended before. `ended_at` says when (UTC)."""
 
     def __init__(self, ended_at: datetime | None) -> None:
-        self.ended_at = ended_at
-        super().__init__(f"the session had ended before, at {ended_at and ended_at.isoformat()}")
+        self.ended_at = ended_at and ended_at.astimezone(UTC)
+        super().__init__(f"the session had ended before, at {self.ended_at and self.ended_at.isoformat()}")
 
 
 class Expired(CarnivoreError):
@@ -149,6 +149,18 @@ class ApiKeyInactive(CarnivoreError):
     """The learner's keys are disabled: a service refused one, or somebody disabled them."""
 
 
+class StorageError(CarnivoreError):
+    """A file could not be written, read or deleted. `reason` is the kind of error, without any path."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"a file could not be written, read or deleted: {reason}")
+
+
+class ProgressKept(CarnivoreError):
+    """Progress goes with its learner, not alone."""
+
+
 class PermissionRefused(CarnivoreError):
     """The identity of this transaction may not do this."""
 
@@ -206,6 +218,7 @@ _RULES: dict[str, Callable[[Diagnostic], CarnivoreError]] = {
     "append_only": lambda diag: AppendOnly(diag.table_name or ""),
     "payment_transition": _transition(PaymentTransition),
     "export_transition": _transition(ExportTransition),
+    "user_progress_kept": lambda diag: ProgressKept(),
     "user_not_found": lambda diag: UserNotFound(),
     "generated_reports_session_id_fkey": lambda diag: SessionNotFound(),
     "report_access_log_report_id_fkey": lambda diag: ReportNotFound(),

@@ -1,4 +1,4 @@
-"""Writes that say how many rows they must touch."""
+"""Reads that see what is stored now, and writes that say how many rows they must touch."""
 
 from typing import TypeVar
 
@@ -9,6 +9,9 @@ from carnivore_db.errors import NotFound
 
 T = TypeVar("T")
 
+# What a statement returns is what the database has, also for a row that this transaction read before.
+FRESH = {"populate_existing": True}
+
 
 def one(
     tx: Session,
@@ -16,7 +19,7 @@ def one(
     missing: type[NotFound],
 ) -> T:
     """The one row that `statement` returns. Raises `missing` when it touched none."""
-    found: T | None = tx.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
+    found: T | None = tx.scalars(statement, execution_options=FRESH).one_or_none()
     if found is None:
         raise missing
     return found

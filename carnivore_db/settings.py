@@ -48,7 +48,8 @@ def _check_key(value: SecretStr) -> SecretStr:
     return value
 
 
-KeyId = Annotated[str, StringConstraints(pattern="^[a-z0-9_-]{1,32}$")]
+KEY_ID = "^[a-z0-9_-]{1,32}$"
+KeyId = Annotated[str, StringConstraints(pattern=KEY_ID)]
 
 
 class Settings(BaseSettings):
@@ -94,7 +95,9 @@ class Settings(BaseSettings):
         default="exports",
         description="Where exports' files go: a folder, or any fsspec URL such as s3://bucket.",
     )
-    export_validity_hours: PositiveInt = Field(default=168, description="How long an export's file is kept.")
+    export_validity_hours: int = Field(
+        default=168, ge=1, le=87_600, description="How long an export's file is kept."
+    )
     verify_ignore: list[str] = Field(
         default=[], description="Patterns of other objects in our schemas, such as public.orders*."
     )

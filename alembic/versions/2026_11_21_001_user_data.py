@@ -37,7 +37,7 @@ COMMENT ON COLUMN vocabulary.user_api_keys.user_id IS 'The learner, who has one 
 COMMENT ON COLUMN vocabulary.user_api_keys.openai_api_key IS 'Encrypted by the package for this user and OpenAI alone.';
 COMMENT ON COLUMN vocabulary.user_api_keys.unsplash_api_key IS 'Encrypted by the package for this user and Unsplash alone.';
 COMMENT ON COLUMN vocabulary.user_api_keys.anthropic_api_key IS 'Encrypted by the package for this user and Anthropic alone.';
-COMMENT ON COLUMN vocabulary.user_api_keys.last_validated_at IS 'When the services last took these keys; a new key empties it.';
+COMMENT ON COLUMN vocabulary.user_api_keys.last_validated_at IS 'When the services last took these keys; a changed or removed key empties it.';
 COMMENT ON COLUMN vocabulary.user_api_keys.is_active IS 'False once a service refused a key or somebody disabled them.';
 COMMENT ON COLUMN vocabulary.user_api_keys.created_at IS 'When the row was made; never changes.';
 COMMENT ON COLUMN vocabulary.user_api_keys.updated_at IS 'When the row last changed; a trigger''s.';
@@ -155,6 +155,7 @@ CREATE TABLE vocabulary.export_history (
 );
 CREATE INDEX idx_export_history_created_at ON vocabulary.export_history (created_at DESC);
 CREATE INDEX idx_export_history_export_type ON vocabulary.export_history (export_type);
+CREATE INDEX idx_export_history_queue ON vocabulary.export_history (created_at, id) WHERE status IN ('pending', 'processing');
 CREATE INDEX idx_export_history_status ON vocabulary.export_history (status);
 CREATE INDEX idx_export_history_user_id ON vocabulary.export_history (user_id);
 COMMENT ON TABLE vocabulary.export_history IS 'Audit trail and queue of the exports that learners asked for (001).';
@@ -167,7 +168,7 @@ COMMENT ON COLUMN vocabulary.export_history.records_count IS 'Records written so
 COMMENT ON COLUMN vocabulary.export_history.file_size_bytes IS 'Size of the file.';
 COMMENT ON COLUMN vocabulary.export_history.file_url IS 'Where the file lies; NULL before it is whole and after it expired.';
 COMMENT ON COLUMN vocabulary.export_history.filters IS 'What the learner chose, a JSON object of at most 4 KiB.';
-COMMENT ON COLUMN vocabulary.export_history.data IS 'What the worker notes: total, the records there are to write.';
+COMMENT ON COLUMN vocabulary.export_history.data IS 'What the worker notes: sessions done and in total, and how often a worker was lost.';
 COMMENT ON COLUMN vocabulary.export_history.error_message IS 'Why it last failed, at most 500 characters.';
 COMMENT ON COLUMN vocabulary.export_history.retry_count IS 'How often it was begun again; a trigger counts.';
 COMMENT ON COLUMN vocabulary.export_history.started_at IS 'When a worker last took it; a trigger''s.';
@@ -176,6 +177,17 @@ COMMENT ON COLUMN vocabulary.export_history.processing_time_seconds IS 'From the
 COMMENT ON COLUMN vocabulary.export_history.expires_at IS 'When the file is deleted.';
 COMMENT ON COLUMN vocabulary.export_history.created_at IS 'When it was asked for; never changes.';
 COMMENT ON COLUMN vocabulary.export_history.updated_at IS 'When the row last changed, a sign of life of its worker; a trigger''s.';
+"""
+
+ABANDONED_EXPORT_FILES = r"""
+CREATE TABLE vocabulary.abandoned_export_files (
+    file_url text NOT NULL,
+    abandoned_at timestamptz DEFAULT now() NOT NULL,
+    CONSTRAINT abandoned_export_files_pkey PRIMARY KEY (file_url)
+);
+COMMENT ON TABLE vocabulary.abandoned_export_files IS 'Files of exports that went with their learner, to be deleted.';
+COMMENT ON COLUMN vocabulary.abandoned_export_files.file_url IS 'Where the file lies.';
+COMMENT ON COLUMN vocabulary.abandoned_export_files.abandoned_at IS 'When its export went.';
 """
 
 PROGRESS = """
@@ -188,7 +200,10 @@ CREATE FUNCTION carnivore.count_user_sessions(learner uuid) RETURNS TABLE (
     last_streak_date date)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH ended AS (
-        SELECT * FROM vocabulary.sessions AS session
+        -- Without session_data: a learner's whole history is counted at once.
+        SELECT session.session_type, session.ended_at, session.descriptions_generated, session.images_processed, session.qa_attempts, session.qa_correct,
+            session.vocabulary_learned, session.phrases_saved, session.duration_minutes
+        FROM vocabulary.sessions AS session
         WHERE session.user_id = learner AND session.ended_at IS NOT NULL
     ), days AS (
         -- Days in a row have the same date when each goes back by its own number.
@@ -214,6 +229,29 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION carnivore.count_user_sessions(uuid) IS 'The law of user_progress: what a learner''s ended sessions add up to. Days are UTC''s.';
 
+CREATE FUNCTION carnivore.recount_user_progress(learner uuid) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE vocabulary.user_progress AS p SET
+        total_descriptions = counted.total_descriptions,
+        total_images = counted.total_images,
+        total_questions_answered = counted.total_questions_answered,
+        total_questions_correct = counted.total_questions_correct,
+        total_vocabulary_learned = counted.total_vocabulary_learned,
+        total_phrases_saved = counted.total_phrases_saved,
+        total_time_spent_minutes = counted.total_time_spent_minutes,
+        total_sessions = counted.total_sessions,
+        last_activity_at = counted.last_activity_at,
+        last_description_at = counted.last_description_at,
+        last_qa_session_at = counted.last_qa_session_at,
+        last_vocabulary_practice_at = counted.last_vocabulary_practice_at,
+        current_streak_days = counted.current_streak_days,
+        longest_streak_days = counted.longest_streak_days,
+        last_streak_date = counted.last_streak_date
+    FROM carnivore.count_user_sessions(learner) AS counted
+    WHERE p.user_id = learner
+$$;
+COMMENT ON FUNCTION carnivore.recount_user_progress(uuid) IS 'Writes what a learner''s ended sessions add up to.';
+
 CREATE FUNCTION carnivore.fill_user_progress() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -223,14 +261,16 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION carnivore.fill_user_progress() IS 'Counts what is there already when a row of progress begins.';
+-- Not inside a trigger: a learner who is new begins at zero, and sessions that came in the same statement are
+-- added by their own trigger.
 CREATE TRIGGER trigger_user_progress_fill BEFORE INSERT ON vocabulary.user_progress
-    FOR EACH ROW EXECUTE FUNCTION carnivore.fill_user_progress();
+    FOR EACH ROW WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION carnivore.fill_user_progress();
 COMMENT ON TRIGGER trigger_user_progress_fill ON vocabulary.user_progress IS 'Totals are counted, whatever was given.';
 
 CREATE FUNCTION carnivore.create_user_progress() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO vocabulary.user_progress (user_id) VALUES (NEW.id);
+    INSERT INTO vocabulary.user_progress (user_id) VALUES (NEW.id) ON CONFLICT DO NOTHING;
     RETURN NULL;
 END
 $$;
@@ -255,92 +295,145 @@ CREATE TRIGGER trigger_user_progress_keep BEFORE DELETE ON vocabulary.user_progr
     FOR EACH ROW EXECUTE FUNCTION carnivore.keep_user_progress();
 COMMENT ON TRIGGER trigger_user_progress_keep ON vocabulary.user_progress IS 'Every learner keeps a row.';
 
+CREATE TYPE carnivore.session_change AS (
+    way integer, user_id uuid, ended_at timestamptz, described boolean, questioned boolean, practised boolean,
+    descriptions_generated integer, images_processed integer, qa_attempts integer, qa_correct integer,
+    vocabulary_learned integer, phrases_saved integer, duration_minutes integer);
+COMMENT ON TYPE carnivore.session_change IS 'An ended session that comes (way 1) or goes (way -1), as progress counts it.';
+
 CREATE FUNCTION vocabulary.update_user_progress_from_session() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    -- 1 adds the rows as they are now, -1 takes away the rows as they were. An update does both: a session
-    -- that ends was not ended before and takes nothing away.
-    way CONSTANT integer := TG_ARGV[0];
+    changes carnivore.session_change[] := '{}';
     delta record;
     progress vocabulary.user_progress;
-    marks record;
 BEGIN
+    IF TG_OP IN ('INSERT', 'UPDATE') THEN
+        changes := ARRAY(
+            SELECT ROW(1, session.user_id, session.ended_at,
+                session.session_type = 'description' OR session.descriptions_generated > 0,
+                session.session_type = 'qa' OR session.qa_attempts > 0,
+                session.session_type = 'vocabulary' OR session.vocabulary_learned > 0,
+                session.descriptions_generated, session.images_processed, session.qa_attempts, session.qa_correct,
+                session.vocabulary_learned, session.phrases_saved, coalesce(session.duration_minutes, 0))::carnivore.session_change
+            FROM after_change AS session WHERE session.user_id IS NOT NULL AND session.ended_at IS NOT NULL);
+    END IF;
+    IF TG_OP IN ('DELETE', 'UPDATE') THEN
+        changes := changes || ARRAY(
+            SELECT ROW(-1, session.user_id, session.ended_at,
+                session.session_type = 'description' OR session.descriptions_generated > 0,
+                session.session_type = 'qa' OR session.qa_attempts > 0,
+                session.session_type = 'vocabulary' OR session.vocabulary_learned > 0,
+                session.descriptions_generated, session.images_processed, session.qa_attempts, session.qa_correct,
+                session.vocabulary_learned, session.phrases_saved, coalesce(session.duration_minutes, 0))::carnivore.session_change
+            FROM before_change AS session WHERE session.user_id IS NOT NULL AND session.ended_at IS NOT NULL);
+    END IF;
+    IF changes = '{}' THEN
+        RETURN NULL; -- the usual save of a session that goes on
+    END IF;
     FOR delta IN
-        SELECT session.user_id, sum(session.descriptions_generated) AS total_descriptions,
-            sum(session.images_processed) AS total_images,
-            sum(session.qa_attempts) AS total_questions_answered,
-            sum(session.qa_correct) AS total_questions_correct,
-            sum(session.vocabulary_learned) AS total_vocabulary_learned,
-            sum(session.phrases_saved) AS total_phrases_saved,
-            sum(coalesce(session.duration_minutes, 0)) AS total_time_spent_minutes,
-            count(*) AS total_sessions,
-            max(session.ended_at) AS last_activity_at,
-            max(session.ended_at) FILTER (WHERE session.session_type = 'description' OR session.descriptions_generated > 0) AS last_description_at,
-            max(session.ended_at) FILTER (WHERE session.session_type = 'qa' OR session.qa_attempts > 0) AS last_qa_session_at,
-            max(session.ended_at) FILTER (WHERE session.session_type = 'vocabulary' OR session.vocabulary_learned > 0) AS last_vocabulary_practice_at,
-            min((session.ended_at AT TIME ZONE 'UTC')::date) AS first_day,
-            max((session.ended_at AT TIME ZONE 'UTC')::date) AS last_day
-        FROM changed AS session
-        WHERE session.user_id IS NOT NULL AND session.ended_at IS NOT NULL
-        GROUP BY session.user_id ORDER BY session.user_id
+        WITH change AS (
+            SELECT * FROM unnest(changes)
+        ), sums AS (
+            SELECT change.user_id, sum(change.way * change.descriptions_generated) AS total_descriptions,
+                sum(change.way * change.images_processed) AS total_images,
+                sum(change.way * change.qa_attempts) AS total_questions_answered,
+                sum(change.way * change.qa_correct) AS total_questions_correct,
+                sum(change.way * change.vocabulary_learned) AS total_vocabulary_learned,
+                sum(change.way * change.phrases_saved) AS total_phrases_saved,
+                sum(change.way * change.duration_minutes) AS total_time_spent_minutes,
+                sum(change.way) AS total_sessions
+            FROM change GROUP BY change.user_id
+        ), moved AS (
+            -- What moments and days are about: a corrected counter takes none away and brings none.
+            SELECT change.user_id, change.ended_at, change.described, change.questioned, change.practised,
+                (change.ended_at AT TIME ZONE 'UTC')::date AS day, sum(change.way) AS way
+            FROM change GROUP BY 1, 2, 3, 4, 5 HAVING sum(change.way) <> 0
+        ), marks AS (
+            SELECT moved.user_id, bool_or(moved.way < 0) AS taken_away,
+                min(moved.day) AS first_day, max(moved.day) AS last_day,
+                max(moved.ended_at) AS last_activity_at,
+                max(moved.ended_at) FILTER (WHERE moved.described) AS last_description_at,
+                max(moved.ended_at) FILTER (WHERE moved.questioned) AS last_qa_session_at,
+                max(moved.ended_at) FILTER (WHERE moved.practised) AS last_vocabulary_practice_at
+            FROM moved GROUP BY moved.user_id
+        )
+        SELECT * FROM sums LEFT JOIN marks USING (user_id)
+        WHERE marks.user_id IS NOT NULL -- or nothing that counts was changed
+            OR (sums.total_descriptions, sums.total_images, sums.total_questions_answered,
+                sums.total_questions_correct, sums.total_vocabulary_learned, sums.total_phrases_saved,
+                sums.total_time_spent_minutes, sums.total_sessions) <> (0, 0, 0, 0, 0, 0, 0, 0)
+        ORDER BY user_id -- so that two statements that share learners meet them in the same order
     LOOP
         -- Two statements: one that locks and updates would update the row as an older snapshot shows it.
         SELECT * INTO progress FROM vocabulary.user_progress AS p WHERE p.user_id = delta.user_id FOR NO KEY UPDATE;
-        IF way = 1 AND delta.first_day = delta.last_day
-            AND (progress.last_streak_date IS NULL OR delta.last_day >= progress.last_streak_date)
-        THEN
+        IF NOT FOUND THEN
+            -- Somebody emptied the table, or the learner goes in this very statement.
+            INSERT INTO vocabulary.user_progress (user_id)
+            SELECT id FROM vocabulary.users WHERE id = delta.user_id ON CONFLICT DO NOTHING;
+            PERFORM carnivore.recount_user_progress(delta.user_id);
+            CONTINUE;
+        END IF;
+        progress.total_descriptions := progress.total_descriptions + delta.total_descriptions;
+        progress.total_images := progress.total_images + delta.total_images;
+        progress.total_questions_answered := progress.total_questions_answered + delta.total_questions_answered;
+        progress.total_questions_correct := progress.total_questions_correct + delta.total_questions_correct;
+        progress.total_vocabulary_learned := progress.total_vocabulary_learned + delta.total_vocabulary_learned;
+        progress.total_phrases_saved := progress.total_phrases_saved + delta.total_phrases_saved;
+        progress.total_time_spent_minutes := progress.total_time_spent_minutes + delta.total_time_spent_minutes;
+        progress.total_sessions := progress.total_sessions + delta.total_sessions;
+        IF delta.taken_away OR delta.first_day <> delta.last_day OR delta.last_day < progress.last_streak_date THEN
+            SELECT counted.last_activity_at, counted.last_description_at, counted.last_qa_session_at,
+                counted.last_vocabulary_practice_at, counted.current_streak_days, counted.longest_streak_days,
+                counted.last_streak_date
+            INTO progress.last_activity_at, progress.last_description_at, progress.last_qa_session_at,
+                progress.last_vocabulary_practice_at, progress.current_streak_days, progress.longest_streak_days,
+                progress.last_streak_date
+            FROM carnivore.count_user_sessions(delta.user_id) AS counted;
+        ELSIF delta.last_day IS NOT NULL THEN
             -- The usual case: a session ends on the latest day or on a later one.
             progress.current_streak_days := CASE delta.last_day - progress.last_streak_date
                 WHEN 0 THEN progress.current_streak_days WHEN 1 THEN progress.current_streak_days + 1 ELSE 1 END;
-            SELECT greatest(progress.last_activity_at, delta.last_activity_at) AS last_activity_at,
-                greatest(progress.last_description_at, delta.last_description_at) AS last_description_at,
-                greatest(progress.last_qa_session_at, delta.last_qa_session_at) AS last_qa_session_at,
-                greatest(progress.last_vocabulary_practice_at, delta.last_vocabulary_practice_at)
-                    AS last_vocabulary_practice_at,
-                progress.current_streak_days,
-                greatest(progress.longest_streak_days, progress.current_streak_days) AS longest_streak_days,
-                delta.last_day AS last_streak_date
-            INTO marks;
-        ELSE
-            SELECT * INTO marks FROM carnivore.count_user_sessions(delta.user_id);
+            progress.longest_streak_days := greatest(progress.longest_streak_days, progress.current_streak_days);
+            progress.last_streak_date := delta.last_day;
+            progress.last_activity_at := greatest(progress.last_activity_at, delta.last_activity_at);
+            progress.last_description_at := greatest(progress.last_description_at, delta.last_description_at);
+            progress.last_qa_session_at := greatest(progress.last_qa_session_at, delta.last_qa_session_at);
+            progress.last_vocabulary_practice_at := greatest(progress.last_vocabulary_practice_at, delta.last_vocabulary_practice_at);
         END IF;
         UPDATE vocabulary.user_progress AS p SET
-            total_descriptions = p.total_descriptions + way * delta.total_descriptions,
-            total_images = p.total_images + way * delta.total_images,
-            total_questions_answered = p.total_questions_answered + way * delta.total_questions_answered,
-            total_questions_correct = p.total_questions_correct + way * delta.total_questions_correct,
-            total_vocabulary_learned = p.total_vocabulary_learned + way * delta.total_vocabulary_learned,
-            total_phrases_saved = p.total_phrases_saved + way * delta.total_phrases_saved,
-            total_time_spent_minutes = p.total_time_spent_minutes + way * delta.total_time_spent_minutes,
-            total_sessions = p.total_sessions + way * delta.total_sessions,
-            last_activity_at = marks.last_activity_at,
-            last_description_at = marks.last_description_at,
-            last_qa_session_at = marks.last_qa_session_at,
-            last_vocabulary_practice_at = marks.last_vocabulary_practice_at,
-            current_streak_days = marks.current_streak_days,
-            longest_streak_days = marks.longest_streak_days,
-            last_streak_date = marks.last_streak_date
+            total_descriptions = progress.total_descriptions,
+            total_images = progress.total_images,
+            total_questions_answered = progress.total_questions_answered,
+            total_questions_correct = progress.total_questions_correct,
+            total_vocabulary_learned = progress.total_vocabulary_learned,
+            total_phrases_saved = progress.total_phrases_saved,
+            total_time_spent_minutes = progress.total_time_spent_minutes,
+            total_sessions = progress.total_sessions,
+            last_activity_at = progress.last_activity_at,
+            last_description_at = progress.last_description_at,
+            last_qa_session_at = progress.last_qa_session_at,
+            last_vocabulary_practice_at = progress.last_vocabulary_practice_at,
+            current_streak_days = progress.current_streak_days,
+            longest_streak_days = progress.longest_streak_days,
+            last_streak_date = progress.last_streak_date
         WHERE p.user_id = delta.user_id;
     END LOOP;
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION vocabulary.update_user_progress_from_session() IS 'Keeps user_progress equal to what the ended sessions add up to, at every commit.';
+COMMENT ON FUNCTION vocabulary.update_user_progress_from_session() IS 'Keeps user_progress equal to what the ended sessions add up to, at every commit: adds the difference that a statement made.';
 CREATE TRIGGER trigger_update_user_progress_from_session AFTER UPDATE ON vocabulary.sessions
-    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT
-    EXECUTE FUNCTION vocabulary.update_user_progress_from_session('1');
-COMMENT ON TRIGGER trigger_update_user_progress_from_session ON vocabulary.sessions IS 'Adds sessions that ended, and corrected ones as they are now.';
-CREATE TRIGGER trigger_update_user_progress_from_old_session AFTER UPDATE ON vocabulary.sessions
-    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT
-    EXECUTE FUNCTION vocabulary.update_user_progress_from_session('-1');
-COMMENT ON TRIGGER trigger_update_user_progress_from_old_session ON vocabulary.sessions IS 'Takes corrected sessions away as they were.';
+    REFERENCING OLD TABLE AS before_change NEW TABLE AS after_change FOR EACH STATEMENT
+    EXECUTE FUNCTION vocabulary.update_user_progress_from_session();
+COMMENT ON TRIGGER trigger_update_user_progress_from_session ON vocabulary.sessions IS 'Counts sessions that end, and corrections of ended ones.';
 CREATE TRIGGER trigger_update_user_progress_from_new_session AFTER INSERT ON vocabulary.sessions
-    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT
-    EXECUTE FUNCTION vocabulary.update_user_progress_from_session('1');
-COMMENT ON TRIGGER trigger_update_user_progress_from_new_session ON vocabulary.sessions IS 'Adds sessions that come already ended.';
+    REFERENCING NEW TABLE AS after_change FOR EACH STATEMENT
+    EXECUTE FUNCTION vocabulary.update_user_progress_from_session();
+COMMENT ON TRIGGER trigger_update_user_progress_from_new_session ON vocabulary.sessions IS 'Counts sessions that come already ended.';
 CREATE TRIGGER trigger_update_user_progress_from_deleted_session AFTER DELETE ON vocabulary.sessions
-    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT
-    EXECUTE FUNCTION vocabulary.update_user_progress_from_session('-1');
+    REFERENCING OLD TABLE AS before_change FOR EACH STATEMENT
+    EXECUTE FUNCTION vocabulary.update_user_progress_from_session();
 COMMENT ON TRIGGER trigger_update_user_progress_from_deleted_session ON vocabulary.sessions IS 'Takes deleted sessions away.';
 
 CREATE FUNCTION vocabulary.recompute_user_progress(learner uuid)
@@ -348,36 +441,21 @@ RETURNS TABLE (name text, stored text, counted text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     progress vocabulary.user_progress;
-    truth record;
 BEGIN
     SELECT * INTO progress FROM vocabulary.user_progress AS p WHERE p.user_id = learner FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
+    IF NOT FOUND AND NOT EXISTS (SELECT FROM vocabulary.users WHERE id = learner) THEN
         RAISE EXCEPTION 'no learner has this id' USING ERRCODE = 'no_data_found', CONSTRAINT = 'user_not_found';
     END IF;
-    SELECT * INTO truth FROM carnivore.count_user_sessions(learner);
     RETURN QUERY
-        SELECT difference.key, to_jsonb(progress) ->> difference.key, difference.value
-        FROM jsonb_each_text(to_jsonb(truth)) AS difference
-        WHERE to_jsonb(progress) ->> difference.key IS DISTINCT FROM difference.value
-        ORDER BY difference.key COLLATE "C";
+        SELECT total.key, to_jsonb(progress) ->> total.key, total.value
+        FROM carnivore.count_user_sessions(learner) AS truth, jsonb_each_text(to_jsonb(truth)) AS total
+        WHERE to_jsonb(progress) ->> total.key IS DISTINCT FROM total.value
+        ORDER BY total.key COLLATE "C";
+    IF progress.id IS NULL THEN
+        INSERT INTO vocabulary.user_progress (user_id) VALUES (learner);
+    END IF;
     IF FOUND THEN
-        UPDATE vocabulary.user_progress AS p SET
-            total_descriptions = truth.total_descriptions,
-            total_images = truth.total_images,
-            total_questions_answered = truth.total_questions_answered,
-            total_questions_correct = truth.total_questions_correct,
-            total_vocabulary_learned = truth.total_vocabulary_learned,
-            total_phrases_saved = truth.total_phrases_saved,
-            total_time_spent_minutes = truth.total_time_spent_minutes,
-            total_sessions = truth.total_sessions,
-            last_activity_at = truth.last_activity_at,
-            last_description_at = truth.last_description_at,
-            last_qa_session_at = truth.last_qa_session_at,
-            last_vocabulary_practice_at = truth.last_vocabulary_practice_at,
-            current_streak_days = truth.current_streak_days,
-            longest_streak_days = truth.longest_streak_days,
-            last_streak_date = truth.last_streak_date
-        WHERE p.user_id = learner;
+        PERFORM carnivore.recount_user_progress(learner);
     END IF;
 END
 $$;
@@ -386,7 +464,7 @@ COMMENT ON FUNCTION vocabulary.recompute_user_progress(uuid) IS 'Proves the law 
 CREATE FUNCTION carnivore.recompute_after_truncate() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM vocabulary.recompute_user_progress(p.user_id) FROM vocabulary.user_progress AS p;
+    PERFORM carnivore.recount_user_progress(p.user_id) FROM vocabulary.user_progress AS p;
     RETURN NULL;
 END
 $$;
@@ -395,7 +473,8 @@ CREATE TRIGGER trigger_sessions_truncated AFTER TRUNCATE ON vocabulary.sessions
     FOR EACH STATEMENT EXECUTE FUNCTION carnivore.recompute_after_truncate();
 COMMENT ON TRIGGER trigger_sessions_truncated ON vocabulary.sessions IS 'Keeps progress when all sessions go at once.';
 
-REVOKE ALL ON FUNCTION carnivore.count_user_sessions(uuid), carnivore.fill_user_progress(),
+REVOKE ALL ON FUNCTION carnivore.count_user_sessions(uuid), carnivore.recount_user_progress(uuid),
+    carnivore.fill_user_progress(),
     carnivore.create_user_progress(), carnivore.keep_user_progress(),
     vocabulary.update_user_progress_from_session(), vocabulary.recompute_user_progress(uuid),
     carnivore.recompute_after_truncate()
@@ -414,6 +493,8 @@ COMMENT ON INDEX vocabulary.idx_export_history_user_id IS 'Exports of a learner;
 COMMENT ON INDEX vocabulary.idx_export_history_status IS 'The queue, and the finished exports whose time may have come.';
 COMMENT ON INDEX vocabulary.idx_export_history_created_at IS 'Newest first.';
 COMMENT ON INDEX vocabulary.idx_export_history_export_type IS 'Exports of a kind.';
+COMMENT ON INDEX vocabulary.idx_export_history_queue IS 'The queue, oldest first: workers ask it all day.';
+COMMENT ON INDEX vocabulary.abandoned_export_files_pkey IS 'Identity.';
 
 CREATE FUNCTION vocabulary.update_user_api_keys_updated_at() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -527,7 +608,20 @@ CREATE TRIGGER trigger_export_history_request BEFORE UPDATE OF export_type, expo
         IS DISTINCT FROM (NEW.export_type, NEW.export_format, NEW.filters))
     EXECUTE FUNCTION carnivore.refuse_change('export_type', 'export_format', 'filters');
 COMMENT ON TRIGGER trigger_export_history_request ON vocabulary.export_history IS 'What was asked for never changes.';
-REVOKE ALL ON FUNCTION carnivore.forget_validation(), carnivore.enforce_export_transition()
+
+CREATE FUNCTION carnivore.keep_export_file() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO vocabulary.abandoned_export_files (file_url) VALUES (OLD.file_url) ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION carnivore.keep_export_file() IS 'Notes the file of an export that goes with its learner, so that it is deleted too.';
+CREATE TRIGGER trigger_export_history_keep_file AFTER DELETE ON vocabulary.export_history
+    FOR EACH ROW WHEN (OLD.file_url IS NOT NULL) EXECUTE FUNCTION carnivore.keep_export_file();
+COMMENT ON TRIGGER trigger_export_history_keep_file ON vocabulary.export_history IS 'No file outlives its learner unnoticed.';
+REVOKE ALL ON FUNCTION carnivore.forget_validation(), carnivore.enforce_export_transition(),
+    carnivore.keep_export_file()
     FROM PUBLIC, anon, authenticated, service_role;
 """
 
@@ -592,6 +686,12 @@ GRANT INSERT (user_id, export_type, export_format, filters), UPDATE (status)
     ON vocabulary.export_history TO authenticated, service_role;
 GRANT UPDATE (records_count, file_size_bytes, file_url, data, error_message, expires_at)
     ON vocabulary.export_history TO service_role;
+
+ALTER TABLE vocabulary.abandoned_export_files ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON vocabulary.abandoned_export_files FROM PUBLIC, anon, authenticated, service_role;
+CREATE POLICY service_role_abandoned_export_files ON vocabulary.abandoned_export_files TO service_role USING (true) WITH CHECK (true);
+COMMENT ON POLICY service_role_abandoned_export_files ON vocabulary.abandoned_export_files IS 'The service sees every row; its grants say what it may do.';
+GRANT SELECT, DELETE ON vocabulary.abandoned_export_files TO service_role;
 """
 
 # The triggers above hold a lock on sessions until the commit: no session ends uncounted meanwhile.
@@ -601,7 +701,7 @@ INSERT INTO vocabulary.user_progress (user_id) SELECT id FROM vocabulary.users;
 
 
 def upgrade() -> None:
-    for part in (USER_API_KEYS, USER_PROGRESS, EXPORT_HISTORY, PROGRESS, RULES, SECURITY, HISTORY):
+    for part in (USER_API_KEYS, USER_PROGRESS, EXPORT_HISTORY, ABANDONED_EXPORT_FILES, PROGRESS, RULES, SECURITY, HISTORY):
         op.execute(part)
 
 
@@ -610,20 +710,23 @@ def downgrade() -> None:
         DROP TRIGGER trigger_sessions_truncated ON vocabulary.sessions;
         DROP TRIGGER trigger_update_user_progress_from_deleted_session ON vocabulary.sessions;
         DROP TRIGGER trigger_update_user_progress_from_new_session ON vocabulary.sessions;
-        DROP TRIGGER trigger_update_user_progress_from_old_session ON vocabulary.sessions;
         DROP TRIGGER trigger_update_user_progress_from_session ON vocabulary.sessions;
         DROP TRIGGER trigger_users_create_progress ON vocabulary.users;
+        DROP TABLE vocabulary.abandoned_export_files;
         DROP TABLE vocabulary.export_history;
+        DROP FUNCTION carnivore.keep_export_file();
         DROP FUNCTION carnivore.enforce_export_transition();
         DROP FUNCTION vocabulary.update_export_history_updated_at();
         DROP FUNCTION carnivore.recompute_after_truncate();
         DROP FUNCTION vocabulary.recompute_user_progress(uuid);
         DROP FUNCTION vocabulary.update_user_progress_from_session();
+        DROP TYPE carnivore.session_change;
         DROP TABLE vocabulary.user_progress;
         DROP FUNCTION vocabulary.update_user_progress_updated_at();
         DROP FUNCTION carnivore.keep_user_progress();
         DROP FUNCTION carnivore.create_user_progress();
         DROP FUNCTION carnivore.fill_user_progress();
+        DROP FUNCTION carnivore.recount_user_progress(uuid);
         DROP FUNCTION carnivore.count_user_sessions(uuid);
         DROP TABLE vocabulary.user_api_keys;
         DROP FUNCTION carnivore.forget_validation();

@@ -105,12 +105,12 @@ CREATE TABLE vocabulary.sessions (
     CONSTRAINT sessions_pkey PRIMARY KEY (id),
     CONSTRAINT started_at_in_range CHECK (started_at >= '2000-01-01 00:00:00+00'::timestamptz AND started_at < '2100-01-01 00:00:00+00'::timestamptz),
     CONSTRAINT ended_at_in_range CHECK (ended_at >= started_at AND ended_at < '2100-01-01 00:00:00+00'::timestamptz),
-    CONSTRAINT duration_minutes_in_range CHECK (duration_minutes BETWEEN 0 AND 1000000),
-    CONSTRAINT images_processed_in_range CHECK (images_processed BETWEEN 0 AND 1000000),
-    CONSTRAINT descriptions_generated_in_range CHECK (descriptions_generated BETWEEN 0 AND 1000000),
-    CONSTRAINT qa_attempts_in_range CHECK (qa_attempts BETWEEN 0 AND 1000000),
-    CONSTRAINT vocabulary_learned_in_range CHECK (vocabulary_learned BETWEEN 0 AND 1000000),
-    CONSTRAINT phrases_saved_in_range CHECK (phrases_saved BETWEEN 0 AND 1000000),
+    CONSTRAINT duration_minutes_in_range CHECK (duration_minutes BETWEEN 0 AND 100000),
+    CONSTRAINT images_processed_in_range CHECK (images_processed BETWEEN 0 AND 100000),
+    CONSTRAINT descriptions_generated_in_range CHECK (descriptions_generated BETWEEN 0 AND 100000),
+    CONSTRAINT qa_attempts_in_range CHECK (qa_attempts BETWEEN 0 AND 100000),
+    CONSTRAINT vocabulary_learned_in_range CHECK (vocabulary_learned BETWEEN 0 AND 100000),
+    CONSTRAINT phrases_saved_in_range CHECK (phrases_saved BETWEEN 0 AND 100000),
     CONSTRAINT qa_correct_in_range CHECK (qa_correct BETWEEN 0 AND qa_attempts),
     CONSTRAINT session_data_valid CHECK (jsonb_typeof(session_data) = 'object' AND octet_length(session_data::text) <= 65536 AND NOT jsonb_path_exists(session_data, '$.**{65}') AND NOT jsonb_path_exists(session_data, '$.** ? (@ > 1e308 || @ < -1e308)')),
     CONSTRAINT user_agent_length CHECK (char_length(user_agent) <= 1000),
@@ -163,15 +163,19 @@ COMMENT ON TRIGGER trigger_users_updated_at ON vocabulary.users IS 'Keeps update
 
 CREATE FUNCTION carnivore.derive_duration() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    derived CONSTANT integer := round(extract(epoch FROM NEW.ended_at - NEW.started_at) / 60);
 BEGIN
     IF TG_OP = 'UPDATE' AND NEW.duration_minutes = OLD.duration_minutes
-        AND OLD.duration_minutes = round(extract(epoch FROM OLD.ended_at - OLD.started_at) / 60)
+        AND OLD.duration_minutes = least(round(extract(epoch FROM OLD.ended_at - OLD.started_at) / 60), 100000)
     THEN
         NEW.duration_minutes := NULL; -- it was derived of moments that may have been corrected since
     END IF;
-    NEW.duration_minutes := coalesce(NEW.duration_minutes, derived);
+    -- Moments that no session can have derive nothing: their own checks shall speak. And a session that
+    -- nobody ended for months can be ended.
+    IF NEW.duration_minutes IS NULL AND NEW.ended_at >= NEW.started_at
+        AND isfinite(NEW.ended_at) AND isfinite(NEW.started_at)
+    THEN
+        NEW.duration_minutes := least(round(extract(epoch FROM NEW.ended_at - NEW.started_at) / 60), 100000);
+    END IF;
     RETURN NEW;
 END
 $$;

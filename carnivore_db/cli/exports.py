@@ -1,22 +1,25 @@
 """Commands about learners' exports: work, list, expire."""
 
 import json
+import signal
+import sys
 import time
-from datetime import timedelta
+from contextlib import closing
+from datetime import UTC, timedelta
 from types import ModuleType
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress, TaskID
-from rich.table import Table
+from rich.table import Column, Table
 
 from carnivore_db import identity
 from carnivore_db.cli.terminal import bars, console, explained, problems
 from carnivore_db.database import Database
 from carnivore_db.vocabulary import exports
-from carnivore_db.vocabulary.exports import Status
-from carnivore_db.vocabulary.models import Export
+from carnivore_db.vocabulary.models import Export, ExportStatus
 
 app = typer.Typer(help="Learners' exports.", no_args_is_help=True)
 
@@ -28,7 +31,7 @@ Location = Annotated[
 @app.command()
 def work(
     location: Location = None,
-    lease: Annotated[int, typer.Option(min=1, help="Seconds of silence after which a worker is lost.")] = 300,
+    lease: Annotated[int, typer.Option(min=30, help="Seconds of silence that make a worker lost.")] = 300,
     max_retries: Annotated[int, typer.Option(min=0, max=100, help="How often a lost export is retaken.")] = 3,
     wait: Annotated[
         int | None, typer.Option(min=1, help="Look again after so many seconds, for ever; else end.")
@@ -38,36 +41,43 @@ def work(
 
     Exit status: 0, or 1 when an export failed, 2 could not look.
     """
+    # As on Ctrl-C: what is half written is removed, and the export is another worker's after the lease.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     failed = 0
-    with explained():
+    with explained(), closing(Database()) as db:
         worker = _worker()
-        db = Database()
         storage = worker.Storage(location or db.settings.export_location)
         options: dict[str, Any] = {"lease": timedelta(seconds=lease), "max_retries": max_retries}
         while True:
             with bars() as progress:
-                for outcome in worker.work(db, storage, on_progress=_Shown(progress), **options):
+                shown = _Shown(progress)
+                for outcome in worker.work(db, storage, on_progress=shown, **options):
                     failed += outcome.status == "failed"
-                    line = _line(outcome.export, outcome.status)
-                    progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+                    shown.finish(outcome.export, outcome.status)
             if wait is None:
                 break
             time.sleep(wait)
-        db.close()
     raise typer.Exit(1 if failed else 0)
 
 
 class _Shown:
-    """A bar for each export that is being made."""
+    """A bar for the export that is being made, and a line when it is."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._bars: dict[UUID, TaskID] = {}
+        self._bar: TaskID | None = None
 
     def __call__(self, export: Export, done: int, total: int) -> None:
-        if export.id not in self._bars:
-            self._bars[export.id] = self._progress.add_task(_title(export))
-        self._progress.update(self._bars[export.id], completed=done, total=total)
+        if self._bar is None:
+            self._bar = self._progress.add_task(_title(export))
+        self._progress.update(self._bar, completed=done, total=total)
+
+    def finish(self, export: Export, status: str) -> None:
+        if self._bar is not None:
+            self._progress.remove_task(self._bar)
+            self._bar = None
+        line = _line(export, status)
+        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _title(export: Export) -> str:
@@ -85,28 +95,33 @@ def _line(export: Export, status: str) -> str:
 
 @app.command(name="list")
 def list_(
-    status: Annotated[Status | None, typer.Option(help="Of this state only.")] = None,
+    status: Annotated[ExportStatus | None, typer.Option(help="Of this state only.")] = None,
     learner: Annotated[UUID | None, typer.Option("--user", help="Of this learner only.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show exports, newest first, with their progress."""
-    with explained():
-        db = Database()
-        with db.transaction(identity.service()) as tx:
-            if learner is None:
-                found = exports.list_by_status(tx, status, limit=limit)
-            else:
-                found = [
-                    e for e in exports.list_by_user(tx, learner, limit=limit) if status in {None, e.status}
-                ]
-        db.close()
+    with explained(), closing(Database()) as db, db.transaction(identity.service()) as tx:
+        if learner is None:
+            found = exports.list_by_status(tx, status, limit=limit)
+        else:
+            found = exports.list_by_user(tx, learner, status=status, limit=limit)
     if as_json:
         columns = Export.__table__.columns.keys()
         rows = [{column: getattr(export, column) for column in columns} for export in found]
         typer.echo(json.dumps(rows, indent=2, default=str))
         return
-    table = Table("id", "learner", "type", "status", "records", "bytes", "retries", "asked (UTC)", "outcome")
+    table = Table(
+        Column("id", no_wrap=True, min_width=36),
+        "learner",
+        "type",
+        "status",
+        "records",
+        "bytes",
+        "retries",
+        "asked (UTC)",
+        "outcome",
+    )
     for export in found:
         whole = export.data.get("total")
         records = "" if export.records_count is None else str(export.records_count)
@@ -120,25 +135,23 @@ def list_(
             records,
             str(export.file_size_bytes or ""),
             str(export.retry_count),
-            f"{export.created_at:%Y-%m-%d %H:%M:%S}",
-            export.error_message if export.status == "failed" else export.file_url,
+            f"{export.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+            escape((export.error_message if export.status == "failed" else export.file_url) or ""),
         )
     console.print(table)
 
 
 @app.command()
-def expire(location: Location = None) -> None:
-    """Delete files whose time has come, with their URLs, and files that belong to no export any more.
+def expire() -> None:
+    """Delete files whose time has come, with their URLs, and those of learners who were erased.
 
     Exit status: 0, or 1 when a file could not be deleted, 2 could not look.
     """
-    with explained():
+    with explained(), closing(Database()) as db:
         worker = _worker()
-        db = Database()
         with console.status("Deleting expired files"):
-            result = worker.expire(db, worker.Storage(location or db.settings.export_location))
-        db.close()
-    console.print(f"Exports expired: {result.exports}. Files of no export deleted: {result.orphans}.")
+            result = worker.expire(db)
+    console.print(f"Exports expired: {result.exports}. Files of erased learners deleted: {result.abandoned}.")
     for name, why in result.failed.items():
         problems.print(f"{name}: {why}", style="red", markup=False, soft_wrap=True)
     raise typer.Exit(1 if result.failed else 0)

@@ -1,5 +1,6 @@
 """Commands about the encryption of learners' API keys."""
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -26,8 +27,7 @@ def reencrypt(
 
     Exit status: 0 all done, 1 some could not be decrypted, 2 could not look.
     """
-    with explained():
-        db = Database()
+    with explained(), closing(Database()) as db:
         keyring = Keyring.from_settings(db.settings)
         with bars() as progress:
             task = progress.add_task(f"Re-encrypt with {keyring.current}", total=None)
@@ -37,9 +37,8 @@ def reencrypt(
                 batch=batch,
                 on_progress=lambda done, total: progress.update(task, completed=done, total=total),
             )
-            progress.update(task, total=result.done + len(result.failed))
-        db.close()
-    console.print(f"Learners re-encrypted: {result.done}. Not possible: {len(result.failed)}.")
-    for learner, why in result.failed.items():
-        problems.print(f"{learner}: {why}", style="red", markup=False, soft_wrap=True)
+            progress.update(task, total=progress.tasks[0].completed)
+    console.print(f"Keys re-encrypted: {result.done}. Not possible: {len(result.failed)}.")
+    for (learner, provider), why in result.failed.items():
+        problems.print(f"{learner} {provider}: {why}", style="red", markup=False, soft_wrap=True)
     raise typer.Exit(1 if result.failed else 0)

@@ -97,7 +97,7 @@ def _keys(scene: Scene, ada: UUID) -> tuple[Keyring, str]:
     with scene.db.transaction(_her(ada)) as tx:
         read = api_keys.get(tx, rotated, ada, "openai")
     moved = _sealed(scene, ada)
-    scene.say(f"After a rotation ({done} learner re-encrypted): {moved[:44]}...")
+    scene.say(f"After a rotation ({done} key re-encrypted): {moved[:44]}...")
     same = read.get_secret_value() == plain.get_secret_value()
     how = "exactly what was stored" if same else "NOT what was stored"
     scene.say(f"Read back: {how}. In a log it shows as {read}.")
@@ -136,7 +136,7 @@ def _export(scene: Scene, ada: UUID) -> None:
         scene.say(f"The CSV, opened: {len(lines)} sessions, {[line['session_type'] for line in lines]}.")
         words = _words(export_storage.read(made["anki"].file_url or ""), folder)
         scene.say(f"The Anki deck, opened: {words}.")
-        left = len(export_worker.expire(scene.db, storage).failed)
+        left = len(export_worker.expire(scene.db).failed)
         if len(lines) != 2 or words != ["el gato", "el perro", "¿Dónde está?"] or left:
             scene.unexpected.append("an export does not hold what was learned")
 

@@ -3,10 +3,10 @@
 A key is a SecretStr wherever it is plain, so that no repr, log or traceback shows it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, get_args
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import AfterValidator, SecretStr
@@ -17,12 +17,9 @@ from sqlalchemy.orm import Session
 
 from carnivore_db.errors import ApiKeyInactive, ApiKeyNotFound, Busy
 from carnivore_db.inputs import validated
-from carnivore_db.rows import one
-from carnivore_db.vocabulary.encryption import Keyring, Provider
-from carnivore_db.vocabulary.models import UserApiKeys
-
-_FRESH = {"populate_existing": True}
-PROVIDERS: tuple[Provider, ...] = get_args(Provider)
+from carnivore_db.rows import FRESH, one
+from carnivore_db.vocabulary.encryption import Keyring
+from carnivore_db.vocabulary.models import PROVIDERS, Provider, UserApiKeys
 
 # Asks a service whether it takes a key. It raises when it could not find out.
 Check = Callable[[Provider, SecretStr], bool]
@@ -64,7 +61,7 @@ def set(  # noqa: A001 - the business's word
     values = {column(provider): sealed, "is_active": True}
     stored = insert(UserApiKeys).values(user_id=user_id, **values)
     stored = stored.on_conflict_do_update(index_elements=[UserApiKeys.user_id], set_=values)
-    return _status(tx.scalars(stored.returning(UserApiKeys), execution_options=_FRESH).one())
+    return _status(tx.scalars(stored.returning(UserApiKeys), execution_options=FRESH).one())
 
 
 @validated
@@ -94,34 +91,59 @@ def validate(tx: Session, keyring: Keyring, user_id: UUID, check: Check) -> dict
     """Ask the services about each of a learner's keys, as the service role; says which were taken.
 
     All taken: `last_validated_at` is now and the keys are active. One refused: they are disabled. Nothing is
-    noted when `check` raises. The transaction stays open while they are asked. Raises Busy when a key
-    changed meanwhile, ApiKeyNotFound, KeyMissing, DecryptionFailed.
+    noted when `check` raises. The transaction stays open while they are asked. Raises Busy when the keys were
+    changed or disabled meanwhile, ApiKeyNotFound, KeyMissing, DecryptionFailed.
     """
+    stored = read(tx, user_id)
+    taken = ask(keyring, stored, check)
+    record_validation(tx, stored, taken)
+    return taken
+
+
+@dataclass(frozen=True)
+class StoredKeys:
+    """A learner's ciphertexts as they were read, and whether they were in use."""
+
+    user_id: UUID
+    sealed: dict[Provider, str] = field(repr=False)
+    is_active: bool
+
+
+@validated
+def read(tx: Session, user_id: UUID) -> StoredKeys:
+    """A learner's keys, still encrypted, for `ask`. Raises ApiKeyNotFound when there is none."""
     row = _row(tx, user_id)
-    sealed: dict[Provider, str] = {
-        provider: text for provider in PROVIDERS if (text := getattr(row, column(provider))) is not None
-    }
+    sealed = {each: text for each in PROVIDERS if (text := getattr(row, column(each))) is not None}
     if not sealed:
         raise ApiKeyNotFound
-    taken = {
-        provider: check(provider, keyring.decrypt(text, user_id=user_id, provider=provider))
-        for provider, text in sealed.items()
+    return StoredKeys(user_id, sealed, row.is_active)
+
+
+def ask(keyring: Keyring, stored: StoredKeys, check: Check) -> dict[Provider, bool]:
+    """What the services say of these keys; no transaction is needed. Raises KeyMissing, DecryptionFailed, and
+    whatever `check` raises."""
+    return {
+        provider: check(provider, keyring.decrypt(text, user_id=stored.user_id, provider=provider))
+        for provider, text in stored.sealed.items()
     }
+
+
+def record_validation(tx: Session, stored: StoredKeys, taken: Mapping[Provider, bool]) -> None:
+    """Note what `ask` found, if the keys are still those and still in use or not. Raises Busy otherwise."""
     values: dict[str, object] = {"is_active": all(taken.values())}
     if values["is_active"]:
         values["last_validated_at"] = func.now()
     unchanged = (
-        getattr(UserApiKeys, column(each)).is_not_distinct_from(sealed.get(each)) for each in PROVIDERS
+        UserApiKeys.user_id == stored.user_id,
+        UserApiKeys.is_active.is_(stored.is_active),
+        *(
+            getattr(UserApiKeys, column(provider)).is_not_distinct_from(stored.sealed.get(provider))
+            for provider in PROVIDERS
+        ),
     )
-    noted = tx.scalars(
-        update(UserApiKeys)
-        .where(UserApiKeys.user_id == user_id, *unchanged)
-        .values(**values)
-        .returning(UserApiKeys.id)
-    ).one_or_none()
-    if noted is None:
-        raise Busy("a key was changed while it was validated")
-    return taken
+    noted = update(UserApiKeys).where(*unchanged).values(**values).returning(UserApiKeys.id)
+    if tx.scalars(noted).one_or_none() is None:
+        raise Busy("the keys were changed while they were validated")
 
 
 @validated
@@ -143,7 +165,7 @@ def _change(tx: Session, user_id: UUID, **values: object) -> UserApiKeys:
 
 def _find(tx: Session, user_id: UUID) -> UserApiKeys | None:
     mine = select(UserApiKeys).where(UserApiKeys.user_id == user_id)
-    return tx.scalars(mine, execution_options=_FRESH).one_or_none()
+    return tx.scalars(mine, execution_options=FRESH).one_or_none()
 
 
 def _row(tx: Session, user_id: UUID) -> UserApiKeys:

@@ -9,7 +9,7 @@ import binascii
 import re
 import secrets
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Self
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -17,11 +17,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 
 from carnivore_db.errors import DecryptionFailed, KeyMissing
-from carnivore_db.settings import Settings
-from carnivore_db.vocabulary.models import CIPHERTEXT
+from carnivore_db.settings import KEY_ID, Settings
+from carnivore_db.vocabulary.models import CIPHERTEXT, Provider
 
-Provider = Literal["openai", "unsplash", "anthropic"]
-
+_KEY_ID = re.compile(KEY_ID, re.ASCII)
 _FORMAT = re.compile(CIPHERTEXT, re.ASCII)
 _NONCE = 12  # bytes, as the standard wants them; random, which is safe for 2**32 texts a key
 
@@ -30,7 +29,10 @@ class Keyring:
     """The keys of this process by identifier, and the one that writes. Its repr shows identifiers alone."""
 
     def __init__(self, keys: Mapping[str, bytes], current: str) -> None:
-        """`keys`: 32 bytes each. Raises KeyMissing when `current` is not among them."""
+        """`keys`: 32 bytes each, by identifiers of at most 32 of a-z, 0-9, _ and -. Raises ValueError for
+        others, KeyMissing when `current` is not among them."""
+        if not all(_KEY_ID.fullmatch(key_id) and len(key) == 32 for key_id, key in keys.items()):
+            raise ValueError("an encryption key has 32 bytes and an identifier of at most 32 characters")
         if current not in keys:
             raise KeyMissing(current)
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}

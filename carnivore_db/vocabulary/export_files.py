@@ -14,6 +14,8 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
+from datetime import UTC
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -49,13 +51,15 @@ Sessions = Iterable[Row[Any]]
 def write_csv(file: BinaryIO, user_id: UUID, sessions: Sessions) -> Iterator[int]:
     """A line a session under a line of names, UTF-8; `session_data` is JSON."""
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    lines = csv.writer(text)
-    lines.writerow(COLUMNS)
-    for number, session in enumerate(sessions, 1):
-        given = _plain(session)
-        lines.writerow([*list(given.values())[:-1], json.dumps(given["session_data"], ensure_ascii=False)])
-        yield number
-    text.detach()
+    try:
+        lines = csv.DictWriter(text, COLUMNS)
+        lines.writeheader()
+        for number, session in enumerate(sessions, 1):
+            given = _plain(session)
+            lines.writerow({**given, "session_data": json.dumps(given["session_data"], ensure_ascii=False)})
+            yield number
+    finally:
+        text.detach()
 
 
 def write_json(file: BinaryIO, user_id: UUID, sessions: Sessions) -> Iterator[int]:
@@ -69,10 +73,10 @@ def write_json(file: BinaryIO, user_id: UUID, sessions: Sessions) -> Iterator[in
 
 
 def _plain(session: Row[Any]) -> dict[str, Any]:
-    """A session as JSON has it: moments as ISO 8601, shares as numbers."""
+    """A session as JSON has it: moments as ISO 8601 in UTC, shares as numbers."""
     given = session._asdict()
     for column in ("started_at", "ended_at"):
-        given[column] = given[column] and given[column].isoformat()
+        given[column] = given[column] and given[column].astimezone(UTC).isoformat()
     for column in ("engagement_score", "completion_rate"):
         given[column] = float(given[column])
     return {**given, "id": str(given["id"])}
@@ -93,7 +97,7 @@ _CARD = genanki.Model(
 
 
 def write_anki(file: BinaryIO, user_id: UUID, sessions: Sessions) -> Iterator[int]:
-    """A deck with a note for each word and phrase in `session_data`, once however often it was saved.
+    """A deck with a note for each word and phrase in `session_data`, as the first of the sessions has it.
 
     A note keeps its identity: importing a later export updates notes, and their schedule stays.
     """
@@ -101,9 +105,9 @@ def write_anki(file: BinaryIO, user_id: UUID, sessions: Sessions) -> Iterator[in
     deck_id = int.from_bytes(sha256(user_id.bytes).digest()[:6])
     deck = genanki.Deck(deck_id, "Spanish vocabulary")
     deck.add_model(_CARD)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         collection = Path(folder, "collection.anki2")
-        database = sqlite3.connect(collection)
+        database = stack.enter_context(closing(sqlite3.connect(collection)))
         cursor = database.cursor()
         now = time.time()
         ids = itertools.count(int(now * 1000))
@@ -119,7 +123,7 @@ def write_anki(file: BinaryIO, user_id: UUID, sessions: Sessions) -> Iterator[in
                     notes += 1
             yield notes
         database.commit()
-        database.close()
+        stack.close()
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as package:
             package.write(collection, collection.name)
             package.writestr("media", "{}")
@@ -162,7 +166,7 @@ def write_pdf(file: BinaryIO, user_id: UUID, sessions: Sessions) -> Iterator[int
     for number, session in enumerate(sessions, 1):
         if number % _LINES == 1:
             _page(pdf)
-        started = session.started_at.isoformat(" ", "minutes")[:16]
+        started = session.started_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
         for (_, width), value in zip(
             _TABLE,
             (

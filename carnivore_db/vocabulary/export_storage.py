@@ -3,12 +3,17 @@
 A file is there whole or not at all.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
 
 import fsspec
 from fsspec.core import split_protocol, url_to_fs
+
+from carnivore_db.errors import CarnivoreError, StorageError
 
 
 class Storage:
@@ -18,40 +23,54 @@ class Storage:
         """`location`: a folder, made when missing, or an fsspec URL such as s3://bucket/folder; credentials
         are that storage's own (for S3: AWS_*, FSSPEC_S3_*). Raises LookupError where fsspec has no way."""
         self._fs, self._root = _reach(location)
+        # fsspec's own address of a path lacks the host where the location had one.
+        whole = self._fs.unstrip_protocol(self._root) if _is_local(self._fs) else location
+        self._address = str(whole).rstrip("/")
+
+    def check(self) -> None:
+        """Write and delete a file, so that a wrong setting shows before any work. Raises StorageError."""
+        path = f".check-{uuid4()}"
+        with self.writing(path) as file:
+            file.write(b"")
+        delete(self.url(path))
 
     @contextmanager
     def writing(self, path: str) -> Iterator[BinaryIO]:
-        """A new file at `path` below the location; an exception leaves nothing behind."""
-        with self._fs.transaction, self._fs.open(f"{self._root}/{path}", "wb") as file:
-            yield file
+        """A new file at `path` below the location; an exception leaves nothing behind. Raises StorageError
+        for what the storage refuses."""
+        target = f"{self._root}/{path}"
+        with _explained():
+            if _is_local(self._fs):
+                with _beside(Path(target)) as file:
+                    yield file
+            else:
+                with self._fs.transaction, self._fs.open(target, "wb") as file:
+                    yield file
 
     def url(self, path: str) -> str:
         """The whole address of `path`."""
-        return str(self._fs.unstrip_protocol(f"{self._root}/{path}"))
+        return f"{self._address}/{path}"
 
     def size(self, path: str) -> int:
-        """Bytes of a file."""
-        return int(self._fs.size(f"{self._root}/{path}"))
-
-    def urls(self) -> list[str]:
-        """The addresses of all files."""
-        with suppress(FileNotFoundError):
-            self._fs.invalidate_cache()
-            return [str(self._fs.unstrip_protocol(path)) for path in self._fs.find(self._root)]
-        return []
+        """Bytes of a file. Raises StorageError."""
+        with _explained():
+            return int(self._fs.size(f"{self._root}/{path}"))
 
 
 def delete(url: str) -> None:
-    """Delete a file; one that is not there is no error. Raises OSError."""
+    """Delete a file, and what a killed writer left of it; none there is no error. Raises StorageError."""
     fs, path = _reach(url)
-    with suppress(FileNotFoundError):
-        fs.rm_file(path)
+    with _explained():
+        for each in (path, _part(path)) if _is_local(fs) else (path,):
+            with suppress(FileNotFoundError):
+                fs.rm_file(each)
 
 
 def read(url: str) -> BinaryIO:
-    """Open an export's file. Raises FileNotFoundError, OSError."""
+    """Open an export's file. Raises StorageError."""
     fs, path = _reach(url)
-    file: BinaryIO = fs.open(path, "rb")
+    with _explained():
+        file: BinaryIO = fs.open(path, "rb")
     return file
 
 
@@ -64,12 +83,45 @@ def download_url(url: str, *, seconds: int = 3600) -> str:
         return url
 
 
+def _part(path: str) -> str:
+    return f"{path}.part"
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[BinaryIO]:
+    """Write beside the target, on the same device, for nobody else to read; rename it when it is whole."""
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    part = Path(_part(str(target)))
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            yield file
+        part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What a storage's library raises, as StorageError; its own text could name paths or credentials."""
+    try:
+        yield
+    except CarnivoreError:
+        raise
+    except Exception as error:
+        words = error.strerror if isinstance(error, OSError) and error.strerror else ""
+        reason = f"{type(error).__name__}: {words}" if words else type(error).__name__
+        raise StorageError(reason[:200]) from error
+
+
+def _is_local(fs: fsspec.AbstractFileSystem) -> bool:
+    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+
 def _reach(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    local = split_protocol(location)[0] in {None, "file", "local"}
-    options: dict[str, Any] = {"auto_mkdir": True} if local else {}
     try:
         # An instance of its own: files of one transaction must not be another's.
-        fs, path = url_to_fs(location, skip_instance_cache=True, **options)
+        fs, path = url_to_fs(location, skip_instance_cache=True)
     except (ImportError, ValueError):
         raise LookupError(
             f"no storage for {split_protocol(location)[0]}:// is installed; fsspec's documentation lists them"

@@ -4,33 +4,34 @@ It reads as the learner, bound by row security: whatever a filter says, an expor
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Result, Select, func, select
 from sqlalchemy.orm import Session
 
 from carnivore_db import identity
 from carnivore_db.database import Database
-from carnivore_db.errors import CarnivoreError, ExportLost
+from carnivore_db.errors import Busy, CarnivoreError, ExportLost, StorageError, Unavailable
 from carnivore_db.vocabulary import export_storage, exports
 from carnivore_db.vocabulary.export_files import SELECTED, WRITERS
 from carnivore_db.vocabulary.export_storage import Storage
 from carnivore_db.vocabulary.models import Export, LearningSession
 from carnivore_db.vocabulary.payloads import Filters
 
-# Sessions fetched at a time: at 64 KiB of material each, 13 MB at the very most.
-_FETCH = 200
+# Few at a time: what takes 64 KiB in the database can take a megabyte as Python's objects.
+_FETCH = 20
 _SIGN_OF_LIFE = 2  # seconds
 
 # Called with the export, the sessions written and those there are.
 OnProgress = Callable[[Export, int, int], Any]
 
 
-def _silent(export: Export, done: int, total: int) -> None:
+def _unseen(export: Export, done: int, total: int) -> None:
     pass
 
 
@@ -48,71 +49,89 @@ def work(
     *,
     lease: timedelta = timedelta(minutes=5),
     max_retries: int = 3,
-    on_progress: OnProgress = _silent,
+    on_progress: OnProgress = _unseen,
 ) -> Iterator[Outcome]:
     """Make the files of all exports that wait, oldest first, and say of each what became of it.
 
-    Any number of workers may run. An export whose worker gave no sign of life for `lease` is taken again, at
-    most `max_retries` times. A failure is noted in the export, and the next one's turn comes. Raises
-    Unavailable when the database is lost; the export is then taken again after its lease.
+    Any number of workers may run, on two connections each: one reads, one notes. An export whose worker gave
+    no sign of life for `lease` (they come every two seconds) is taken again, at most `max_retries` times. A
+    failure is noted in the export, and the next one's turn comes. Raises StorageError before anything is
+    taken when nothing can be written there; Unavailable or Busy when the database is lost: that export is
+    then taken again after its lease.
     """
+    storage.check()
     while True:
         with db.transaction(identity.service()) as tx:
+            given_up = exports.give_up(tx, lease=lease, max_retries=max_retries)
             export = exports.take(tx, lease=lease, max_retries=max_retries)
+        for lost in given_up:
+            _clean(storage, lost, lost.retry_count + 1)
         if export is None:
             return
         yield _make(db, storage, export, on_progress)
 
 
+def _path(export: Export, attempt: int) -> str:
+    return f"{export.user_id}/{export.id}-{attempt}.{export.export_format}"
+
+
+def _clean(storage: Storage, export: Export, attempts: int) -> None:
+    """Delete what the first `attempts` attempts may have left: their workers died before they could say."""
+    for attempt in range(attempts):
+        # What cannot be deleted now is tried again by the next attempt.
+        with suppress(StorageError):
+            export_storage.delete(storage.url(_path(export, attempt)))
+
+
 def _make(db: Database, storage: Storage, export: Export, on_progress: OnProgress) -> Outcome:
-    path = f"{export.user_id}/{export.id}-{export.retry_count}.{export.export_format}"
-    valid_for = timedelta(hours=db.settings.export_validity_hours)
+    path = _path(export, export.retry_count)
+    _clean(storage, export, export.retry_count)
     try:
         records = _write(db, storage, path, export, on_progress)
-        size, url = storage.size(path), storage.url(path)
-        with db.transaction(identity.service()) as tx:
-            made = exports.complete(
-                tx, export.id, export.retry_count, records=records, size=size, url=url, valid_for=valid_for
-            )
-    except ExportLost:
-        export_storage.delete(storage.url(path))
-        return Outcome(export, "lost")
-    except Exception as error:  # noqa: BLE001 - whatever a storage's library raises
-        return _failed(db, export, error)
+        made = _complete(db, storage, path, export, records)
+    except (Busy, Unavailable):
+        raise  # nobody knows what was saved
+    except Exception as error:  # noqa: BLE001 - whatever a library for files raises
+        with suppress(StorageError):
+            export_storage.delete(storage.url(path))
+        return Outcome(export, "lost") if isinstance(error, ExportLost) else _fail(db, export, error)
     return Outcome(made, made.status)
 
 
-def _failed(db: Database, export: Export, error: Exception) -> Outcome:
+def _complete(db: Database, storage: Storage, path: str, export: Export, records: int) -> Export:
+    size, url = storage.size(path), storage.url(path)
+    valid_for = timedelta(hours=db.settings.export_validity_hours)
+    with db.transaction(identity.service()) as tx:
+        return exports.complete(
+            tx, export.id, export.retry_count, records=records, size=size, url=url, valid_for=valid_for
+        )
+
+
+def _fail(db: Database, export: Export, error: Exception) -> Outcome:
+    # Other errors' texts could quote a row.
+    why = str(error) if isinstance(error, CarnivoreError) else type(error).__name__
     try:
         with db.transaction(identity.service()) as tx:
-            failed = exports.fail(tx, export.id, export.retry_count, _why(error))
+            failed = exports.fail(tx, export.id, export.retry_count, why[:500])
     except ExportLost:
         return Outcome(export, "lost")
     return Outcome(failed, failed.status)
 
 
-def _why(error: Exception) -> str:
-    """The error's kind and its system's words: other text could quote a row, a path or a credential."""
-    if isinstance(error, CarnivoreError):
-        return str(error)[:500]
-    words = error.strerror if isinstance(error, OSError) and error.strerror else ""
-    return f"{type(error).__name__}: {words}"[:500] if words else type(error).__name__
-
-
 def _write(db: Database, storage: Storage, path: str, export: Export, on_progress: OnProgress) -> int:
     """Write the file. Returns how many records it holds."""
-    records = 0
+    done = records = 0
     with db.transaction(identity.user(export.user_id, "")) as tx:
         total = tx.scalar(_chosen(export, func.count())) or 0
         said = -float(_SIGN_OF_LIFE)
-        with storage.writing(path) as file:
-            sessions = _stream(tx, export)
+        with storage.writing(path) as file, closing(_stream(tx, export)) as sessions:
             for done, records in enumerate(WRITERS[export.export_type](file, export.user_id, sessions), 1):
                 if time.monotonic() - said >= _SIGN_OF_LIFE:
                     _say(db, export, records, done, total)
                     said = time.monotonic()
                 on_progress(export, done, total)
-            _say(db, export, records, total, total)
+            # Before the file is closed: that may take a while, where it is far away.
+            _say(db, export, records, done, total)
     return records
 
 
@@ -123,9 +142,11 @@ def _say(db: Database, export: Export, records: int, done: int, total: int) -> N
         )
 
 
-def _stream(tx: Session, export: Export) -> Iterable[Any]:
-    chosen = _chosen(export, *SELECTED).order_by(LearningSession.started_at, LearningSession.id)
-    return tx.execute(chosen, execution_options={"yield_per": _FETCH})
+def _stream(tx: Session, export: Export) -> Result[Any]:
+    oldest = (LearningSession.started_at, LearningSession.id)
+    # A deck takes a word as it was last saved, so it sees that first.
+    order = [column.desc() for column in oldest] if export.export_type == "anki" else oldest
+    return tx.execute(_chosen(export, *SELECTED).order_by(*order), execution_options={"yield_per": _FETCH})
 
 
 def _chosen(export: Export, *what: Any) -> Select[Any]:
@@ -144,16 +165,18 @@ def _chosen(export: Export, *what: Any) -> Select[Any]:
 
 @dataclass
 class Expired:
-    """Exports whose file was deleted, files that belonged to no export, and what could not be deleted."""
+    """Exports whose file was deleted, files whose learner went, and what could not be deleted."""
 
     exports: int = 0
-    orphans: int = 0
+    abandoned: int = 0
     failed: dict[UUID | str, str] = field(default_factory=dict)
 
 
-def expire(db: Database, storage: Storage) -> Expired:
-    """Delete the files whose time has come, and their URLs; then the files that no export knows: those of
-    learners who were erased and of workers that died. Safe at any time; a second run finds nothing."""
+def expire(db: Database) -> Expired:
+    """Delete the files whose time has come, and their URLs; then those of learners who were erased.
+
+    Wherever they lie. Safe at any time and in any number at once; a second run finds nothing.
+    """
     result = Expired()
     last: Export | None = None
     while True:
@@ -161,40 +184,27 @@ def expire(db: Database, storage: Storage) -> Expired:
             due = exports.take_expired(tx, after=last)
             if due is None:
                 break
-            last = due
-            try:
-                # The file first: after a crash the next run finds the export still due, and no file.
-                export_storage.delete(due.file_url or "")
-            except OSError as error:
-                result.failed[due.id] = _why(error)
-            else:
+            # The file first: after a crash the next run finds the export still due, and no file.
+            if _deleted(due.file_url or "", due.id, result):
                 exports.expire(tx, due.id)
                 result.exports += 1
-    _sweep(db, storage, result)
-    return result
-
-
-def _sweep(db: Database, storage: Storage, result: Expired) -> None:
-    for url in storage.urls():
-        name = url.rsplit("/", 1)[-1]
+            last = due
+    url = ""
+    while True:
         with db.transaction(identity.service()) as tx:
-            known = _known(tx, url, name)
-        if not known:
-            try:
-                export_storage.delete(url)
-                result.orphans += 1
-            except OSError as error:
-                result.failed[name] = _why(error)
+            left = exports.next_abandoned(tx, after=url)
+            if left is None:
+                return result
+            if _deleted(left, left.rsplit("/", 1)[-1], result):
+                exports.forget_abandoned(tx, left)
+                result.abandoned += 1
+            url = left
 
 
-def _known(tx: Session, url: str, name: str) -> bool:
-    """Whether the file is a completed export's, or of the attempt that is being made just now."""
-    stem = name.rsplit(".", 1)[0]
+def _deleted(url: str, name: UUID | str, result: Expired) -> bool:
     try:
-        export_id, attempt = UUID(stem[:36]), int(stem[37:])
-    except ValueError:
-        return True  # not a name of ours
-    found = tx.get(Export, export_id)
-    if found is None:
+        export_storage.delete(url)
+    except (LookupError, StorageError) as error:
+        result.failed[name] = str(error)
         return False
-    return found.file_url == url or (found.status == "processing" and found.retry_count == attempt)
+    return True

@@ -5,25 +5,23 @@ taken it over, everything the first one still says of it is refused.
 """
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, and_, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
 from carnivore_db.base import JsonObject
 from carnivore_db.errors import ExportLost, ExportNotFound, ExportTransition
 from carnivore_db.inputs import Limit, Validity, validated
-from carnivore_db.vocabulary.models import Export
+from carnivore_db.rows import FRESH
+from carnivore_db.vocabulary.models import AbandonedExportFile, Export, ExportStatus, ExportType
 from carnivore_db.vocabulary.payloads import Filters
 
-ExportType = Literal["csv", "json", "anki", "pdf"]
-Status = Literal["pending", "processing", "completed", "failed", "expired"]
 FORMATS: dict[ExportType, str] = {"csv": "csv", "json": "json", "anki": "apkg", "pdf": "pdf"}
 LOST = "its worker was lost"
 
-_FRESH = {"populate_existing": True}
 Number = Annotated[int, Field(strict=True, ge=0)]
 Retries = Annotated[int, Field(strict=True, ge=0, le=100)]
 
@@ -47,27 +45,31 @@ def request(tx: Session, user_id: UUID, export_type: ExportType, filters: Filter
 @validated
 def get(tx: Session, export_id: UUID) -> Export:
     """The export of this id, with its progress. Raises ExportNotFound, also where row security hides it."""
-    found = tx.scalars(select(Export).where(Export.id == export_id), execution_options=_FRESH).one_or_none()
+    found = tx.scalars(select(Export).where(Export.id == export_id), execution_options=FRESH).one_or_none()
     if found is None:
         raise ExportNotFound
     return found
 
 
 @validated
-def list_by_user(tx: Session, user_id: UUID, *, limit: Limit = 50) -> list[Export]:
-    """A learner's exports, newest first."""
-    return _newest(tx, Export.user_id == user_id, limit=limit)
+def list_by_user(
+    tx: Session, user_id: UUID, *, status: ExportStatus | None = None, limit: Limit = 50
+) -> list[Export]:
+    """A learner's exports, newest first; of one state when given."""
+    return _newest(tx, status, limit, Export.user_id == user_id)
 
 
 @validated
-def list_by_status(tx: Session, status: Status | None = None, *, limit: Limit = 50) -> list[Export]:
+def list_by_status(tx: Session, status: ExportStatus | None = None, *, limit: Limit = 50) -> list[Export]:
     """Exports of all learners, newest first, as the service; of one state when given."""
-    return _newest(tx, *([] if status is None else [Export.status == status]), limit=limit)
+    return _newest(tx, status, limit)
 
 
-def _newest(tx: Session, *which: ColumnElement[bool], limit: int) -> list[Export]:
+def _newest(tx: Session, status: str | None, limit: int, *which: ColumnElement[bool]) -> list[Export]:
+    if status is not None:
+        which = (*which, Export.status == status)
     newest = select(Export).where(*which).order_by(Export.created_at.desc(), Export.id).limit(limit)
-    return list(tx.scalars(newest, execution_options=_FRESH))
+    return list(tx.scalars(newest, execution_options=FRESH))
 
 
 @validated
@@ -87,21 +89,43 @@ def retry(tx: Session, export_id: UUID) -> Export:
 def take(tx: Session, *, lease: Validity = timedelta(minutes=5), max_retries: Retries = 3) -> Export | None:
     """The oldest export that waits, now this worker's; None when there is none. As the service.
 
-    One whose worker gave no sign of life for `lease` is taken again and the retry counted; after
-    `max_retries` it fails. Any number of workers may ask at once. Commit before the work begins.
+    One whose worker gave no sign of life for `lease` is taken again and the retry counted, `max_retries`
+    times; then `give_up` finds it. Any number of workers may ask at once. Commit before the work begins.
     """
-    silent = and_(Export.status == "processing", Export.updated_at < func.now() - lease)
-    waiting = select(Export).where(or_(Export.status == "pending", silent))
-    waiting = waiting.order_by(Export.created_at, Export.id).limit(1).with_for_update(skip_locked=True)
-    while (found := tx.scalars(waiting, execution_options=_FRESH).one_or_none()) is not None:
-        if found.status == "pending":
-            return _update(tx, Export.id == found.id, status="processing", records_count=0, data={})
-        if found.retry_count < max_retries:
-            values = {"records_count": 0, "data": {}, "error_message": LOST}
-            return _update(tx, Export.id == found.id, status="processing", **values)
-        why = f"{LOST} {found.retry_count + 1} times"
-        _update(tx, Export.id == found.id, status="failed", error_message=why)
-    return None
+    waiting = or_(Export.status == "pending", and_(_silent(lease), _lost() < max_retries))
+    oldest = select(Export).where(_QUEUED, waiting).order_by(Export.created_at, Export.id).limit(1)
+    found = tx.scalars(oldest.with_for_update(skip_locked=True), execution_options=FRESH).one_or_none()
+    if found is None:
+        return None
+    values: dict[str, object] = {"status": "processing", "records_count": 0, "data": {}}
+    if found.status == "processing":
+        values |= {"data": {"lost": found.data.get("lost", 0) + 1}, "error_message": LOST}
+    return _update(tx, Export.id == found.id, **values)
+
+
+@validated
+def give_up(
+    tx: Session, *, lease: Validity = timedelta(minutes=5), max_retries: Retries = 3, limit: Limit = 100
+) -> list[Export]:
+    """Fail the exports whose workers were lost once more than `max_retries` times; returns them."""
+    lost = select(Export).where(_QUEUED, _silent(lease), _lost() >= max_retries).limit(limit)
+    found = tx.scalars(lost.with_for_update(skip_locked=True), execution_options=FRESH).all()
+    for export in found:
+        _update(tx, Export.id == export.id, status="failed", error_message=f"{LOST} {max_retries + 1} times")
+    return list(found)
+
+
+# Word for word as the index of the queue has it.
+_QUEUED = text("status IN ('pending', 'processing')")
+
+
+def _silent(lease: timedelta) -> ColumnElement[bool]:
+    return and_(Export.status == "processing", Export.updated_at < func.now() - lease)
+
+
+def _lost() -> ColumnElement[int]:
+    """How many workers an export lost since it was asked for."""
+    return func.coalesce(Export.data["lost"].as_integer(), 0)
 
 
 @validated
@@ -109,7 +133,7 @@ def note_progress(
     tx: Session, export_id: UUID, attempt: Number, *, records: Number, data: JsonObject
 ) -> None:
     """Say how far an export is, which is its worker's sign of life. Raises ExportLost."""
-    _held(tx, export_id, attempt, records_count=records, data=data)
+    _held(tx, export_id, attempt, records_count=records, data=Export.data.op("||")(data))
 
 
 @validated
@@ -129,6 +153,7 @@ def complete(
         export_id,
         attempt,
         status="completed",
+        error_message=None,
         records_count=records,
         file_size_bytes=size,
         file_url=url,
@@ -149,7 +174,7 @@ def take_expired(tx: Session, *, after: Export | None = None) -> Export | None:
     if after is not None:
         due = due.where(tuple_(Export.expires_at, Export.id) > (after.expires_at, after.id))
     due = due.order_by(Export.expires_at, Export.id).limit(1).with_for_update(skip_locked=True)
-    return tx.scalars(due, execution_options=_FRESH).one_or_none()
+    return tx.scalars(due, execution_options=FRESH).one_or_none()
 
 
 @validated
@@ -159,6 +184,19 @@ def expire(tx: Session, export_id: UUID) -> Export:
     if gone is None:
         raise ExportNotFound
     return gone
+
+
+@validated
+def next_abandoned(tx: Session, *, after: str = "") -> str | None:
+    """The next file whose export went with its learner; `after`: the URL seen before it."""
+    left = select(AbandonedExportFile.file_url).where(AbandonedExportFile.file_url > after)
+    return tx.scalars(left.order_by(AbandonedExportFile.file_url).limit(1)).one_or_none()
+
+
+@validated
+def forget_abandoned(tx: Session, url: str) -> None:
+    """Note that such a file is gone."""
+    tx.execute(delete(AbandonedExportFile).where(AbandonedExportFile.file_url == url))
 
 
 def _held(tx: Session, export_id: UUID, attempt: int, **values: object) -> Export:
@@ -171,4 +209,4 @@ def _held(tx: Session, export_id: UUID, attempt: int, **values: object) -> Expor
 
 def _update(tx: Session, *which: ColumnElement[bool], **values: object) -> Export | None:
     change = update(Export).where(*which).values(**values).returning(Export)
-    return tx.scalars(change, execution_options=_FRESH).one_or_none()
+    return tx.scalars(change, execution_options=FRESH).one_or_none()

@@ -9,26 +9,26 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from carnivore_db import identity
 from carnivore_db.database import Database
 from carnivore_db.errors import CarnivoreError, DecryptionFailed, KeyMissing
-from carnivore_db.inputs import BatchSize, Grace, Limit, validated
+from carnivore_db.inputs import BatchSize, Grace, validated
 from carnivore_db.vocabulary import api_keys
 from carnivore_db.vocabulary.encryption import Keyring
-from carnivore_db.vocabulary.models import UserApiKeys
+from carnivore_db.vocabulary.models import PROVIDERS, Provider, UserApiKeys
 
 _FIRST = UUID(int=0)
 
 
 @dataclass
 class Reencrypted:
-    """How many learners' rows are under the current key now, and why others are not, by learner."""
+    """How many keys are under the one that writes now, and why others are not, by learner and provider."""
 
     done: int = 0
-    failed: dict[UUID, str] = field(default_factory=dict)
+    failed: dict[tuple[UUID, Provider], str] = field(default_factory=dict)
 
 
 @dataclass
@@ -48,9 +48,10 @@ def reencrypt(
     batch: BatchSize = 500,
     on_progress: Callable[[int, int], Any] = lambda done, total: None,
 ) -> Reencrypted:
-    """Encrypt with the key that writes whatever was encrypted with an older one, `batch` rows a transaction.
+    """Encrypt with the key that writes whatever was encrypted with an older one.
 
-    Keys stay in use meanwhile; an old key can go once nothing failed. `on_progress` gets rows seen and all.
+    `batch` learners are a transaction. Keys stay in use meanwhile; an old key can go once nothing failed for
+    want of it. `on_progress` gets learners seen and all.
     """
     result = Reencrypted()
     with db.transaction(identity.service()) as tx:
@@ -74,28 +75,29 @@ def _lock(tx: Session, keyring: Keyring, after: UUID, batch: int) -> list[UserAp
 
 
 def _outdated(keyring: Keyring) -> ColumnElement[bool]:
-    columns = (getattr(UserApiKeys, api_keys.column(provider)) for provider in api_keys.PROVIDERS)
+    columns = (getattr(UserApiKeys, api_keys.column(provider)) for provider in PROVIDERS)
     return or_(*(~func.starts_with(column, keyring.prefix) for column in columns))
 
 
 def _renew(tx: Session, keyring: Keyring, row: UserApiKeys, result: Reencrypted) -> None:
     renewed = {}
-    try:
-        for provider in api_keys.PROVIDERS:
-            sealed = getattr(row, api_keys.column(provider))
-            if sealed is not None:
-                plain = keyring.decrypt(sealed, user_id=row.user_id, provider=provider)
-                renewed[api_keys.column(provider)] = keyring.encrypt(
-                    plain, user_id=row.user_id, provider=provider
-                )
-    except (KeyMissing, DecryptionFailed) as error:
-        result.failed[row.user_id] = str(error)
+    for provider in PROVIDERS:
+        sealed: str | None = getattr(row, api_keys.column(provider))
+        if sealed is None or sealed.startswith(keyring.prefix):
+            continue
+        try:
+            plain = keyring.decrypt(sealed, user_id=row.user_id, provider=provider)
+        except (KeyMissing, DecryptionFailed) as error:
+            result.failed[row.user_id, provider] = str(error)
+            continue
+        renewed[api_keys.column(provider)] = keyring.encrypt(plain, user_id=row.user_id, provider=provider)
+    if not renewed:
         return
     mine = update(UserApiKeys).where(UserApiKeys.id == row.id)
     tx.execute(mine.values(**renewed))
     # The database took the new ciphertext for a new key; it is the old one, as valid as it was.
     tx.execute(mine.values(last_validated_at=row.last_validated_at))
-    result.done += 1
+    result.done += len(renewed)
 
 
 @validated
@@ -105,34 +107,56 @@ def revalidate(
     check: api_keys.Check,
     *,
     older_than: Grace = timedelta(days=30),
-    limit: Limit = 1000,
+    batch: BatchSize = 500,
 ) -> Revalidated:
-    """Ask the services about active keys that were last validated `older_than` ago or never, oldest first.
+    """Ask the services about all active keys that were last validated `older_than` ago or never.
 
-    A learner with a refused key is disabled; one whose check raised stays as it is, for the next run.
+    No transaction is open while they are asked. A learner with a refused key is disabled; one whose check
+    raised, or who changed something meanwhile, stays as it is, for the next run.
     """
-    due = (
-        select(UserApiKeys.user_id)
-        .where(
-            UserApiKeys.is_active,
-            or_(*(getattr(UserApiKeys, api_keys.column(each)).is_not(None) for each in api_keys.PROVIDERS)),
-            func.coalesce(UserApiKeys.last_validated_at, "-infinity") <= func.now() - older_than,
-        )
-        .order_by(UserApiKeys.last_validated_at.asc().nulls_first(), UserApiKeys.id)
-        .limit(limit)
-    )
-    with db.transaction(identity.service()) as tx:
-        learners = tx.scalars(due).all()
     result = Revalidated()
-    for learner in learners:
-        try:
-            with db.transaction(identity.service()) as tx:
-                taken = api_keys.validate(tx, keyring, learner, check)
-        except Exception as error:  # noqa: BLE001 - whatever a service's library raises
-            result.failed[learner] = str(error) if isinstance(error, CarnivoreError) else type(error).__name__
-            continue
-        if all(taken.values()):
-            result.valid += 1
-        else:
-            result.disabled.append(learner)
-    return result
+    last = _FIRST
+    while True:
+        with db.transaction(identity.service()) as tx:
+            due = tx.execute(_due(older_than, last, batch)).all()
+        if not due:
+            return result
+        last = due[-1].id
+        for row in due:
+            try:
+                _revalidate(db, keyring, row.user_id, check, result)
+            except Exception as error:  # noqa: BLE001 - whatever a service's library raises
+                known = isinstance(error, CarnivoreError)
+                result.failed[row.user_id] = str(error) if known else type(error).__name__
+
+
+def _due(older_than: timedelta, after: UUID, batch: int) -> Select[UUID, UUID]:
+    columns = (getattr(UserApiKeys, api_keys.column(each)) for each in PROVIDERS)
+    validated_at = UserApiKeys.last_validated_at
+    return (
+        select(UserApiKeys.id, UserApiKeys.user_id)
+        .where(
+            UserApiKeys.id > after,
+            UserApiKeys.is_active,
+            or_(*(column.is_not(None) for column in columns)),
+            or_(validated_at.is_(None), validated_at <= func.now() - older_than),
+        )
+        .order_by(UserApiKeys.id)
+        .limit(batch)
+    )
+
+
+def _revalidate(
+    db: Database, keyring: Keyring, learner: UUID, check: api_keys.Check, result: Revalidated
+) -> None:
+    with db.transaction(identity.service()) as tx:
+        stored = api_keys.read(tx, learner)
+    if not stored.is_active:
+        return  # disabled since
+    taken = api_keys.ask(keyring, stored, check)
+    with db.transaction(identity.service()) as tx:
+        api_keys.record_validation(tx, stored, taken)
+    if all(taken.values()):
+        result.valid += 1
+    else:
+        result.disabled.append(learner)

@@ -7,6 +7,7 @@ A model states columns, constraints and indexes. Triggers, policies and grants b
 from datetime import date
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 from sqlalchemy import (
@@ -31,24 +32,26 @@ from sqlalchemy.orm import Mapped, mapped_column
 from carnivore_db.base import EMAIL_CHECK, Base, JsonObject, Moment, Now, json_object, one_of
 
 SCHEMA = "vocabulary"
-LEVELS = ("beginner", "intermediate", "advanced")
-THEMES = ("light", "dark", "auto")
-LANGUAGES = ("en", "es")
-STYLES = ("narrativo", "poetico", "academico", "conversacional", "infantil", "creativo", "tecnico")
-SESSION_TYPES = ("description", "qa", "vocabulary", "mixed")
-PROVIDERS = ("openai", "unsplash", "anthropic")
-EXPORT_TYPES = ("csv", "json", "anki", "pdf")
-EXPORT_STATES = ("pending", "processing", "completed", "failed", "expired")
 
-# What one session can count: far beyond any real one, and far from overflowing the totals.
-MOST = 1_000_000
+Level = Literal["beginner", "intermediate", "advanced"]
+Theme = Literal["light", "dark", "auto"]
+Language = Literal["en", "es"]
+Style = Literal["narrativo", "poetico", "academico", "conversacional", "infantil", "creativo", "tecnico"]
+SessionType = Literal["description", "qa", "vocabulary", "mixed"]
+Provider = Literal["openai", "unsplash", "anthropic"]
+ExportType = Literal["csv", "json", "anki", "pdf"]
+ExportStatus = Literal["pending", "processing", "completed", "failed", "expired"]
+PROVIDERS: tuple[Provider, ...] = get_args(Provider)
+
+# What one session can count: beyond any real one, and 21,000 such sessions fit into the totals.
+MOST = 100_000
 # Our own ciphertext and nothing else: format, key's identifier, then nonce, text and tag in base64.
 CIPHERTEXT = "^enc:v1:[a-z0-9_-]{1,32}:[A-Za-z0-9_-]{39,}$"
 _YEARS = "{0} >= '2000-01-01 00:00:00+00'::timestamptz AND {0} < '2100-01-01 00:00:00+00'::timestamptz"
 
 
-def _enum(name: str, *values: str) -> Enum:
-    return Enum(*values, name=name, schema=SCHEMA)
+def _enum(name: str, values: Any) -> Enum:
+    return Enum(*get_args(values), name=name, schema=SCHEMA)
 
 
 def _key() -> Mapped[UUID]:
@@ -89,7 +92,7 @@ class User(Base):
     )
     avatar_url: Mapped[str | None] = mapped_column(Text, comment="http or https, at most 2,048 characters.")
     spanish_level: Mapped[str] = mapped_column(
-        _enum("spanish_level", *LEVELS),
+        _enum("spanish_level", Level),
         server_default="beginner",
         comment="How well the person speaks Spanish.",
     )
@@ -100,13 +103,13 @@ class User(Base):
         server_default=false(), comment="The person has filled in the profile."
     )
     theme: Mapped[str] = mapped_column(
-        _enum("theme", *THEMES), server_default="light", comment="Colours of the app."
+        _enum("theme", Theme), server_default="light", comment="Colours of the app."
     )
     language: Mapped[str] = mapped_column(
-        _enum("language", *LANGUAGES), server_default="en", comment="Language of the app itself."
+        _enum("language", Language), server_default="en", comment="Language of the app itself."
     )
     default_description_style: Mapped[str] = mapped_column(
-        _enum("description_style", *STYLES),
+        _enum("description_style", Style),
         server_default="conversacional",
         comment="Style in which pictures are described.",
     )
@@ -114,7 +117,7 @@ class User(Base):
         Integer, server_default=text("10"), comment="The person's goal, 1 to 100."
     )
     preferred_difficulty: Mapped[str] = mapped_column(
-        _enum("difficulty", *LEVELS), server_default="beginner", comment="Difficulty of new material."
+        _enum("difficulty", Level), server_default="beginner", comment="Difficulty of new material."
     )
     enable_notifications: Mapped[bool] = mapped_column(
         server_default=true(), comment="The person wants to be reminded."
@@ -160,7 +163,7 @@ class LearningSession(Base):
         ForeignKey(User.id, ondelete="CASCADE"), comment="The learner; NULL for a guest."
     )
     session_type: Mapped[str] = mapped_column(
-        _enum("session_type", *SESSION_TYPES), comment="description, qa, vocabulary or mixed."
+        _enum("session_type", SessionType), comment="description, qa, vocabulary or mixed."
     )
     started_at: Mapped[Now] = mapped_column(comment="When it began.")
     ended_at: Mapped[Moment | None] = mapped_column(comment="When it ended; NULL while it goes on.")
@@ -220,7 +223,7 @@ class UserApiKeys(Base):
     unsplash_api_key: Mapped[str | None] = _ciphertext("Unsplash")
     anthropic_api_key: Mapped[str | None] = _ciphertext("Anthropic")
     last_validated_at: Mapped[Moment | None] = mapped_column(
-        comment="When the services last took these keys; a new key empties it."
+        comment="When the services last took these keys; a changed or removed key empties it."
     )
     is_active: Mapped[bool] = mapped_column(
         server_default=true(), comment="False once a service refused a key or somebody disabled them."
@@ -312,13 +315,13 @@ class UserProgress(Base):
 class Export(Base):
     __tablename__ = "export_history"
     __table_args__ = (
-        CheckConstraint(one_of("export_type", EXPORT_TYPES), name="export_type_valid"),
+        CheckConstraint(one_of("export_type", get_args(ExportType)), name="export_type_valid"),
         CheckConstraint(
             "(export_type, export_format)"
             " IN (('csv', 'csv'), ('json', 'json'), ('anki', 'apkg'), ('pdf', 'pdf'))",
             name="export_format_valid",
         ),
-        CheckConstraint(one_of("status", EXPORT_STATES), name="status_valid"),
+        CheckConstraint(one_of("status", get_args(ExportStatus)), name="status_valid"),
         CheckConstraint("records_count >= 0", name="records_count_not_negative"),
         CheckConstraint("file_size_bytes >= 0", name="file_size_bytes_not_negative"),
         CheckConstraint("retry_count >= 0", name="retry_count_not_negative"),
@@ -337,6 +340,12 @@ class Export(Base):
         Index("idx_export_history_status", "status"),
         Index("idx_export_history_created_at", text("created_at DESC")),
         Index("idx_export_history_export_type", "export_type"),
+        Index(
+            "idx_export_history_queue",
+            "created_at",
+            "id",
+            postgresql_where=text("status IN ('pending', 'processing')"),
+        ),
         {"schema": SCHEMA, "comment": "Audit trail and queue of the exports that learners asked for (001)."},
     )
 
@@ -363,7 +372,7 @@ class Export(Base):
     )
     data: Mapped[JsonObject] = mapped_column(
         server_default=text("'{}'::jsonb"),
-        comment="What the worker notes: total, the records there are to write.",
+        comment="What the worker notes: sessions done and in total, and how often a worker was lost.",
     )
     error_message: Mapped[str | None] = mapped_column(
         Text, comment="Why it last failed, at most 500 characters."
@@ -383,3 +392,13 @@ class Export(Base):
     updated_at: Mapped[Now] = mapped_column(
         comment="When the row last changed, a sign of life of its worker; a trigger's."
     )
+
+
+class AbandonedExportFile(Base):
+    __tablename__ = "abandoned_export_files"
+    __table_args__ = (
+        {"schema": SCHEMA, "comment": "Files of exports that went with their learner, to be deleted."},
+    )
+
+    file_url: Mapped[str] = mapped_column(Text, primary_key=True, comment="Where the file lies.")
+    abandoned_at: Mapped[Now] = mapped_column(comment="When its export went.")

@@ -3,18 +3,16 @@
 The usual keys of JSON objects are known by their types, all others are kept as they are.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from carnivore_db.base import JsonObject
 from carnivore_db.inputs import FilledText, Text, payload
-from carnivore_db.vocabulary.models import MOST
+from carnivore_db.vocabulary.models import MOST, Language, Level, SessionType, Style, Theme
 
 KIB = 1024
 
-SessionType = Literal["description", "qa", "vocabulary", "mixed"]
-Level = Literal["beginner", "intermediate", "advanced"]
 Count = Annotated[int, Field(strict=True, ge=0, le=MOST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -48,11 +46,9 @@ class Profile(BaseModel):
     avatar_url: Annotated[Text, Field(pattern=r"^https?://\S+$", max_length=2048)] | None = None
     spanish_level: Level = "beginner"
     profile_completed: bool = False
-    theme: Literal["light", "dark", "auto"] = "light"
-    language: Literal["en", "es"] = "en"
-    default_description_style: Literal[
-        "narrativo", "poetico", "academico", "conversacional", "infantil", "creativo", "tecnico"
-    ] = "conversacional"
+    theme: Theme = "light"
+    language: Language = "en"
+    default_description_style: Style = "conversacional"
     target_words_per_day: Annotated[int, Field(strict=True, ge=1, le=100)] = 10
     preferred_difficulty: Level = "beginner"
     enable_notifications: bool = True

@@ -14,10 +14,9 @@ from sqlalchemy.orm import Session
 
 from carnivore_db.errors import UserNotFound
 from carnivore_db.inputs import Limit, validated
-from carnivore_db.rows import one
+from carnivore_db.rows import FRESH, one
 from carnivore_db.vocabulary.models import UserProgress
 
-_FRESH = {"populate_existing": True}
 _RECOMPUTE = text(
     "SELECT name, stored, counted FROM vocabulary.recompute_user_progress(CAST(:user_id AS uuid))"
 )
@@ -37,16 +36,17 @@ class Difference:
 def get(tx: Session, user_id: UUID) -> UserProgress:
     """The learner's progress. Raises UserNotFound, also for a row that the caller may not see."""
     mine = select(UserProgress).where(UserProgress.user_id == user_id)
-    found = tx.scalars(mine, execution_options=_FRESH).one_or_none()
+    found = tx.scalars(mine, execution_options=FRESH).one_or_none()
     if found is None:
         raise UserNotFound
     return found
 
 
 def streak_on(progress: UserProgress, day: date) -> int:
-    """The current streak as seen on `day` (UTC): 0 once a whole day went by without a session."""
+    """The current streak as seen on `day` (UTC), the last one or later: 0 once a whole day had no session."""
     last = progress.last_streak_date
-    return progress.current_streak_days if last is not None and day - last <= timedelta(days=1) else 0
+    runs = last is not None and timedelta(0) <= day - last <= timedelta(days=1)
+    return progress.current_streak_days if runs else 0
 
 
 @validated
@@ -55,7 +55,7 @@ def recently_active(tx: Session, *, limit: Limit = 10) -> list[UserProgress]:
     latest = UserProgress.last_activity_at
     # `DESC` puts NULL first, and the index with it; those who never were active are not asked for.
     active = select(UserProgress).where(latest.is_not(None)).order_by(latest.desc()).limit(limit)
-    return list(tx.scalars(active, execution_options=_FRESH))
+    return list(tx.scalars(active, execution_options=FRESH))
 
 
 @validated

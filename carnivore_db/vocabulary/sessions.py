@@ -12,11 +12,9 @@ from sqlalchemy.orm import Session
 
 from carnivore_db.errors import SessionEnded, SessionNotFound
 from carnivore_db.inputs import ClientIP, Limit, Text, UserAgent, validated
-from carnivore_db.rows import one
-from carnivore_db.vocabulary.models import LearningSession
-from carnivore_db.vocabulary.payloads import Count, SessionDataInput, SessionType, Work
-
-_FRESH = {"populate_existing": True}
+from carnivore_db.rows import FRESH, one
+from carnivore_db.vocabulary.models import LearningSession, SessionType
+from carnivore_db.vocabulary.payloads import Count, SessionDataInput, Work
 
 
 @validated
@@ -54,7 +52,7 @@ def start(
 def get(tx: Session, session_id: UUID) -> LearningSession:
     """The session of this id. Raises SessionNotFound, also for a row that the caller may not see."""
     mine = select(LearningSession).where(LearningSession.id == session_id)
-    found = tx.scalars(mine, execution_options=_FRESH).one_or_none()
+    found = tx.scalars(mine, execution_options=FRESH).one_or_none()
     if found is None:
         raise SessionNotFound
     return found
@@ -73,7 +71,7 @@ def list_by_user(
     if before is not None:
         newest = newest.where(tuple_(LearningSession.started_at, LearningSession.id) < before)
     newest = newest.order_by(LearningSession.started_at.desc(), LearningSession.id.desc()).limit(limit)
-    return list(tx.scalars(newest, execution_options=_FRESH))
+    return list(tx.scalars(newest, execution_options=FRESH))
 
 
 @validated
@@ -110,7 +108,7 @@ def end(
         values["duration_minutes"] = duration_minutes
     still_open = (LearningSession.id == session_id, LearningSession.ended_at.is_(None))
     change = update(LearningSession).where(*still_open).values(**values).returning(LearningSession)
-    ended = tx.scalars(change, execution_options=_FRESH).one_or_none()
+    ended = tx.scalars(change, execution_options=FRESH).one_or_none()
     if ended is None:
         raise SessionEnded(get(tx, session_id).ended_at)
     return ended
@@ -130,14 +128,13 @@ def correct(
 
     A derived duration follows the moments. Raises SessionNotFound, InvalidInput.
     """
-    given = {
-        "started_at": started_at,
-        "ended_at": ended_at,
-        "duration_minutes": duration_minutes,
-        "session_type": session_type,
-    }
+    given = {"started_at": started_at, "ended_at": ended_at, "session_type": session_type}
     values = {column: value for column, value in given.items() if value is not None}
-    return _change(tx, session_id, **values) if values else get(tx, session_id)
+    session = _change(tx, session_id, **values) if values else get(tx, session_id)
+    if duration_minutes is None:
+        return session
+    # By itself: beside new moments, the database takes the number that it derived before for its own.
+    return _change(tx, session_id, duration_minutes=duration_minutes)
 
 
 @validated

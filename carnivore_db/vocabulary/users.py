@@ -7,11 +7,9 @@ from sqlalchemy.orm import Session
 
 from carnivore_db.errors import UserNotFound
 from carnivore_db.inputs import Email, validated
-from carnivore_db.rows import one
+from carnivore_db.rows import FRESH, one
 from carnivore_db.vocabulary.models import User
 from carnivore_db.vocabulary.payloads import Profile
-
-_FRESH = {"populate_existing": True}
 
 
 @validated
@@ -38,7 +36,7 @@ def find_by_email(tx: Session, email: Email) -> User:
 
 
 def _find(tx: Session, which: ColumnElement[bool]) -> User:
-    found = tx.scalars(select(User).where(which), execution_options=_FRESH).one_or_none()
+    found = tx.scalars(select(User).where(which), execution_options=FRESH).one_or_none()
     if found is None:
         raise UserNotFound
     return found

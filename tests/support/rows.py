@@ -151,6 +151,13 @@ _ROWS: tuple[tuple[str, str], ...] = (
         SELECT id, 'csv', 'csv' FROM vocabulary.users;
         """,
     ),
+    (
+        "vocabulary.abandoned_export_files",
+        """
+        INSERT INTO vocabulary.abandoned_export_files (file_url)
+        VALUES ('file:///tmp/' || gen_random_uuid() || '.csv');
+        """,
+    ),
 )
 
 REPORTS = "public.generated_reports"
