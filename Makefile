@@ -43,6 +43,10 @@ test: setup ## Run the tests
 test-slow: setup ## Run the tests that take long
 	$(BIN)/pytest -m slow
 
+.PHONY: bench
+bench: setup ## Measure what a session's end costs, with the progress triggers and without
+	@$(BIN)/python -m tests.benchmarks.session_trigger
+
 .PHONY: lint
 lint: $(READY) ## Check style, types, layers and the revisions' SQL
 	$(BIN)/ruff check .

@@ -29,6 +29,8 @@ def explained() -> Iterator[None]:
         problem = str(error.__cause__ or error).partition("\n")[0]
     except (LookupError, TimeoutError, CommandError, CarnivoreError, local.LocalServerError) as error:
         problem = str(error)
+    except ImportError as error:
+        problem = f"{error.name} is not installed; pip install 'carnivore-db[exports,stripe]' brings it"
     except SettingsError as error:
         problem = f"{error}: not JSON"
     except ValidationError as error:
