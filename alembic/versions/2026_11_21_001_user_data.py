@@ -252,8 +252,9 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION carnivore.recount_user_progress(uuid) IS 'Writes what a learner''s ended sessions add up to.';
 
+-- STABLE: it does not see what its own statement brings, which is added by the sessions' trigger.
 CREATE FUNCTION carnivore.fill_user_progress() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     SELECT (jsonb_populate_record(NEW, to_jsonb(counted))).* INTO NEW
     FROM carnivore.count_user_sessions(NEW.user_id) AS counted;
@@ -593,14 +594,17 @@ CREATE TRIGGER trigger_export_history_transition BEFORE UPDATE OF status ON voca
     FOR EACH ROW EXECUTE FUNCTION carnivore.enforce_export_transition();
 COMMENT ON TRIGGER trigger_export_history_transition ON vocabulary.export_history IS 'Allowed transitions only.';
 CREATE TRIGGER trigger_export_history_finished
-    BEFORE UPDATE OF records_count, file_size_bytes, file_url, data, error_message, expires_at
+    BEFORE UPDATE OF records_count, file_size_bytes, file_url, data, error_message, expires_at,
+        retry_count, started_at, completed_at
     ON vocabulary.export_history FOR EACH ROW
     WHEN (OLD.status IN ('completed', 'failed', 'expired') AND (
-        (OLD.records_count, OLD.file_size_bytes, OLD.data, OLD.error_message, OLD.expires_at)
-            IS DISTINCT FROM (NEW.records_count, NEW.file_size_bytes, NEW.data, NEW.error_message, NEW.expires_at)
+        (OLD.records_count, OLD.file_size_bytes, OLD.data, OLD.error_message, OLD.expires_at,
+                OLD.retry_count, OLD.started_at, OLD.completed_at)
+            IS DISTINCT FROM (NEW.records_count, NEW.file_size_bytes, NEW.data, NEW.error_message, NEW.expires_at,
+                NEW.retry_count, NEW.started_at, NEW.completed_at)
         OR NEW.status = 'completed' AND NEW.file_url IS DISTINCT FROM OLD.file_url))
-    EXECUTE FUNCTION carnivore.refuse_change(
-        'records_count', 'file_size_bytes', 'file_url', 'data', 'error_message', 'expires_at');
+    EXECUTE FUNCTION carnivore.refuse_change('records_count', 'file_size_bytes', 'file_url', 'data', 'error_message',
+        'expires_at', 'retry_count', 'started_at', 'completed_at');
 COMMENT ON TRIGGER trigger_export_history_finished ON vocabulary.export_history IS 'A finished export stays as it was; its file may expire.';
 CREATE TRIGGER trigger_export_history_request BEFORE UPDATE OF export_type, export_format, filters
     ON vocabulary.export_history FOR EACH ROW

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
+from tests.security.objects import OURS
 from tests.security.personas import Session
 
-OURS = "('public'::regnamespace, 'carnivore'::regnamespace)"
 ROLES = "('anon', 'authenticated', 'service_role')"
-TABLES = (
-    f"(SELECT oid, relname, relkind FROM pg_class WHERE relnamespace IN {OURS} AND relkind IN ('r', 'p'))"
-)
+# With the qualified name, by which the promises know them.
+TABLES = f"""(SELECT oid, oid::regclass::text AS named, relkind FROM pg_class
+WHERE relnamespace IN {OURS} AND relkind IN ('r', 'p'))"""
 # Columns that stand for themselves: partitions take theirs from the parent.
 COLUMNS = f"""pg_attribute JOIN pg_class ON pg_class.oid = attrelid
 WHERE relnamespace IN {OURS} AND relkind IN ('r', 'p') AND NOT relispartition

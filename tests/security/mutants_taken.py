@@ -11,32 +11,38 @@ COLUMN = "format('ALTER TABLE %s ALTER COLUMN %I ', attrelid::regclass, attname)
 
 def _constraints(kind: str) -> str:
     return f"""
-    SELECT {CONSTRAINT}, ARRAY[relname, conname] FROM pg_constraint JOIN {TABLES} AS t ON t.oid = conrelid
+    SELECT {CONSTRAINT}, ARRAY[named, conname] FROM pg_constraint JOIN {TABLES} AS t ON t.oid = conrelid
     WHERE contype IN ('{kind}') AND conislocal AND coninhcount = 0"""
 
 
 TAKEN = {
     "policy": f"""
-        SELECT format('DROP POLICY %I ON %s', polname, polrelid::regclass), ARRAY[relname, polname, 'policy']
+        SELECT format('DROP POLICY %I ON %s', polname, polrelid::regclass), ARRAY[named, polname, 'policy']
         FROM pg_policy JOIN {TABLES} AS t ON t.oid = polrelid""",
     "trigger": f"""
-        SELECT format('DROP TRIGGER %I ON %s', tgname, tgrelid::regclass), ARRAY[relname, tgname, proname]
+        SELECT format('DROP TRIGGER %I ON %s', tgname, tgrelid::regclass), ARRAY[named, tgname, proname]
         FROM {TRIGGERS}""",
     "row security": f"""
         SELECT format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', oid::regclass),
-            ARRAY[relname, 'rowsecurity']
+            ARRAY[named, 'rowsecurity']
         FROM {TABLES} AS t""",
     "grant on a table": f"""
         SELECT format('REVOKE %s ON %s FROM %I', privilege_type, pg_class.oid::regclass, rolname),
-            ARRAY[relname, privilege_type, rolname]
+            ARRAY[pg_class.oid::regclass::text, privilege_type, rolname]
         FROM pg_class, aclexplode(relacl) JOIN pg_roles ON pg_roles.oid = grantee
         WHERE relnamespace IN {OURS} AND rolname IN {ROLES}""",
     "grant on a column": f"""
         SELECT format('REVOKE %s (%I) ON %s FROM %I', privilege_type, attname, attrelid::regclass, rolname),
-            ARRAY[relname, privilege_type, rolname]
+            ARRAY[attrelid::regclass::text, privilege_type, rolname]
         FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid, aclexplode(attacl)
             JOIN pg_roles ON pg_roles.oid = grantee
         WHERE relnamespace IN {OURS} AND rolname IN {ROLES}""",
+    # Everybody may look into public, wherever the cluster was made.
+    "grant on a schema": f"""
+        SELECT format('REVOKE %s ON SCHEMA %I FROM %I', privilege_type, nspname, rolname),
+            ARRAY[nspname, privilege_type, rolname]
+        FROM pg_namespace, aclexplode(nspacl) JOIN pg_roles ON pg_roles.oid = grantee
+        WHERE pg_namespace.oid IN {OURS} AND nspname <> 'public' AND rolname IN {ROLES}""",
     "grant on a function": f"""
         SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM %I', pg_proc.oid::regprocedure, rolname),
             ARRAY[proname, privilege_type, rolname]
@@ -49,20 +55,25 @@ TAKEN = {
         SELECT format('ALTER FUNCTION %s SECURITY INVOKER', oid::regprocedure), ARRAY[proname]
         FROM pg_proc WHERE pronamespace IN {OURS} AND prosecdef""",
     "security_invoker": f"""
-        SELECT format('ALTER VIEW %s RESET (security_invoker)', oid::regclass), ARRAY[relname, 'view']
+        SELECT format('ALTER VIEW %s RESET (security_invoker)', oid::regclass),
+            ARRAY[oid::regclass::text, 'view']
         FROM pg_class WHERE relnamespace IN {OURS} AND relkind = 'v'""",
     "CHECK": _constraints("c"),
     "FOREIGN KEY": _constraints("f"),
     "PRIMARY KEY or UNIQUE": _constraints("p', 'u"),
     "unique index": f"""
         SELECT format('DROP INDEX %s CASCADE', indexrelid::regclass),
-            ARRAY[relname, indexrelid::regclass::name]
+            ARRAY[named, indexrelid::regclass::name]
         FROM pg_index JOIN {TABLES} AS t ON t.oid = indrelid
         WHERE indisunique AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid
             AND contype IN ('p', 'u'))""",
     "NOT NULL": f"""
-        SELECT {COLUMN} || 'DROP NOT NULL', ARRAY[relname, attname, 'required']
-        FROM {COLUMNS} AND attnotnull AND attidentity = '' AND NOT EXISTS (SELECT FROM pg_index
+        SELECT {COLUMN} || 'DROP NOT NULL', ARRAY[attrelid::regclass::text, attname, 'required']
+        FROM {COLUMNS} AND attnotnull AND attgenerated = '' AND attidentity = ''
+            AND NOT EXISTS (SELECT FROM pg_index
             WHERE indrelid = attrelid AND indisprimary AND attnum = ANY (indkey))""",
-    "DEFAULT": f"SELECT {COLUMN} || 'DROP DEFAULT', ARRAY[relname, 'default'] FROM {COLUMNS} AND atthasdef",
+    "DEFAULT": f"""
+        SELECT {COLUMN} || CASE attgenerated WHEN '' THEN 'DROP DEFAULT' ELSE 'DROP EXPRESSION' END,
+            ARRAY[attrelid::regclass::text, 'default']
+        FROM {COLUMNS} AND atthasdef""",
 }

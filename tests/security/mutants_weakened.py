@@ -3,64 +3,33 @@
 import re
 from collections.abc import Callable, Iterator
 
+from tests.security.clauses import CLAUSES
 from tests.security.mutants import OURS, TABLES, TRIGGERS, Mutant, catalog
 from tests.security.personas import Session
 
 POLICIES = f"""
 SELECT format('ALTER POLICY %I ON %s', polname, polrelid::regclass), pg_get_expr(polqual, polrelid),
-    ARRAY[relname, polname, 'policy']
+    pg_get_expr(polwithcheck, polrelid), ARRAY[named, polname, 'policy']
 FROM pg_policy JOIN {TABLES} AS t ON t.oid = polrelid"""
 CONSTRAINTS = f"""
 SELECT format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %2$I', conrelid::regclass, conname),
-    coalesce(pg_get_expr(conbin, conrelid), pg_get_constraintdef(pg_constraint.oid)), ARRAY[relname, conname]
+    coalesce(pg_get_expr(conbin, conrelid), pg_get_constraintdef(pg_constraint.oid)), ARRAY[named, conname]
 FROM pg_constraint JOIN {TABLES} AS t ON t.oid = conrelid
 WHERE contype IN ('c', 'f') AND coninhcount = 0"""
 GUARDS = f"""
 SELECT format('DROP TRIGGER %I ON %s', tgname, tgrelid::regclass), pg_get_triggerdef(pg_trigger.oid),
-    ARRAY[relname, tgname, proname]
+    ARRAY[named, tgname, proname]
 FROM {TRIGGERS}"""
 BODIES = f"""
-SELECT pg_get_functiondef(oid), '', ARRAY[proname] FROM pg_proc WHERE pronamespace IN {OURS}
+SELECT pg_get_functiondef(oid), '', ARRAY[proname, 'clause'] FROM pg_proc WHERE pronamespace IN {OURS}
 UNION ALL
 SELECT format('CREATE OR REPLACE VIEW %s WITH (security_invoker = true) AS %s', oid::regclass,
-    pg_get_viewdef(oid)), '', ARRAY[relname, 'view']
-FROM pg_class WHERE relnamespace IN {OURS} AND relkind = 'v'"""
-
-# A clause of a function or view, and what it is replaced by; each place in turn.
-CLAUSES = (
-    # The token and the expiry, in every function that takes a token.
-    (r"\w+\.(access|session)_token = (token|\$1)", "true"),
-    (r"\w+\.(access|session)_token = (token|\$1)", r"lower(\g<0>::text) <> 'x'"),
-    (r"\w+\.expires_at > statement_timestamp\(\)", "true"),
-    (r"IF NOT FOUND THEN", "IF false THEN"),
-    (r"IF expired_at IS NULL THEN", "IF true THEN"),
-    (r"IF headers IS NOT NULL THEN", "IF false THEN"),
-    (r"current_setting\('carnivore\.\w+_token', true\)", "''"),
-    (r"'x-\w+-token'", "'x-nothing'"),
-    # Counting.
-    (r"(?i)greatest\(report\.last_accessed_at, ", "greatest("),
-    (r", (delta|pending)\.latest, ", ", "),
-    (r"(?i)(greatest\([^()]+), report\.created_at\)", r"\1)"),
-    (r"report\.access_count \+ delta\.accesses", "delta.accesses"),
-    (r" \+ COALESCE\(pending\.accesses, \(0\)::bigint\)", ""),
-    (r"= 'deferred' THEN(?=\s+INSERT)", "= 'never' THEN"),
-    (r"RETURN NULL;\n    END IF;", "END IF;"),
-    # Guards and what fills in.
-    (r"\('\w+', '\w+'\),", ""),
-    (r"NEW\.payment_status = OLD\.payment_status\s+OR", ""),
-    (r"lower\(", "("),
-    (r"coalesce\(nullif\(current_setting\('role'\), 'none'\), session_user\)", "current_user"),
-    (r"nullif\(current_setting\('carnivore\.expiry_reason', true\), ''\)", "NULL"),
-    (r"IF TG_OP = 'DELETE' THEN", "IF false THEN"),
-    (r"AND NEW\.completed_at IS NULL", ""),
-    (r":= now\(\)", ":= clock_timestamp() - interval '1 year'"),
-    # What a browser saves.
-    (r"coalesce\(session\.form_state, '{}'\) \|\| ", ""),
-    (r"coalesce\(\$3, session\.pricing_tier\)", "$3"),
-    # Partitions to come.
-    (r"EXECUTE format\('(ALTER TABLE|REVOKE|CREATE TRIGGER)[^;]+;", ""),
-    (r"00:00:00\+00", "00:00:00"),
-)
+    pg_get_viewdef(oid)), '', ARRAY[oid::regclass::text, 'view']
+FROM pg_class WHERE relnamespace IN {OURS} AND relkind = 'v'
+UNION ALL
+SELECT format('DROP TRIGGER %I ON %s; %s', tgname, tgrelid::regclass, pg_get_triggerdef(pg_trigger.oid)),
+    '', ARRAY[named, tgname, proname]
+FROM {TRIGGERS}"""
 
 
 def _one_less(parts: list[str], joint: str) -> list[str]:
@@ -69,21 +38,36 @@ def _one_less(parts: list[str], joint: str) -> list[str]:
     return [one for one in less if one]
 
 
-def _weaker(condition: str) -> list[str]:
-    """A condition "((a) AND (b) ...)" with one of its parts left out."""
-    return _one_less([f"({part})" for part in condition[2:-2].split(") AND (")], " AND ")
+def _without(text: str, joint: str) -> list[str]:
+    """The text with one of the parts "(a) AND (b)" left out, each in turn, however deep they stand."""
+    found = []
+    for place in re.finditer(rf"\) {joint} \(", text):
+        left, right = _partner(text, place.start(), -1), _partner(text, place.end() - 1, 1)
+        found += [text[: place.start() + 1] + text[right + 1 :], text[:left] + text[place.end() - 1 :]]
+    return sorted(set(found))
+
+
+def _partner(text: str, place: int, step: int) -> int:
+    """Where the parenthesis at this place is closed, or opened."""
+    depth = 0
+    while True:
+        depth += {"(": 1, ")": -1}.get(text[place], 0)
+        if not depth:
+            return place
+        place += step
 
 
 def _policies(session: Session) -> Iterator[Mutant]:
-    for alter, condition, about in catalog(session, POLICIES):
-        for weaker in ("true", *_weaker(condition)):
-            if weaker != condition:
-                yield Mutant(f"{alter} USING ({weaker})", frozenset(about))
+    for alter, using, check, about in catalog(session, POLICIES):
+        for clause, condition in (("USING", using), ("WITH CHECK", check)):
+            if condition not in {None, "true"}:
+                for weaker in ("true", *_without(condition, "AND")):
+                    yield Mutant(f"{alter} {clause} ({weaker})", frozenset(about))
 
 
 def _checks(session: Session) -> Iterator[Mutant]:
     for alter, condition, about in catalog(session, CONSTRAINTS):
-        for weaker in _weaker(condition):
+        for weaker in _without(condition, "AND"):
             yield Mutant(f"{alter} CHECK ({weaker})", frozenset(about))
 
 
@@ -109,6 +93,13 @@ def _guards(session: Session) -> Iterator[Mutant]:
             yield Mutant(f"{drop}; {made}", frozenset(about))
 
 
+def _conditions(session: Session) -> Iterator[Mutant]:
+    """Triggers that act in one case less."""
+    for drop, definition, about in catalog(session, GUARDS):
+        for weaker in _without(definition, "OR"):
+            yield Mutant(f"{drop}; {weaker}", frozenset(about))
+
+
 def _clauses(session: Session) -> Iterator[Mutant]:
     bodies = catalog(session, BODIES)
     for pattern, weaker in CLAUSES:
@@ -125,5 +116,6 @@ WEAKENED: dict[str, Callable[[Session], Iterator[Mutant]]] = {
     "part of a CHECK": _checks,
     "ON DELETE": _cascades,
     "column or event of a trigger": _guards,
-    "clause of a function": _clauses,
+    "condition of a trigger": _conditions,
+    "clause of a function or trigger": _clauses,
 }

@@ -15,8 +15,13 @@ import psycopg
 from psycopg import sql
 
 from tests.security.seed import (
+    ADA,
+    BOB,
     CALCULATOR_A,
     CALCULATOR_EXPIRED,
+    EVE,
+    MALLORY,
+    NO_ONE,
     REPORT_A,
     REPORT_EXPIRED,
 )
@@ -44,13 +49,14 @@ NOBODY = dict.fromkeys(SETTINGS, "") | {
 }
 
 
-def _claims(role: str, email: str) -> str:
-    return json.dumps({"role": role, "sub": "6c2f1a52-0000-4000-8000-000000000001", "email": email})
+def logged_in(sub: str | None, email: str | None) -> dict[str, str]:
+    """Somebody with these claims."""
+    claims = {"role": "authenticated", "sub": sub, "email": email}
+    return {"role": "authenticated", "claims": json.dumps(claims)}
 
 
 ANON = {"role": "anon", "claims": json.dumps({"role": "anon"})}
-ADA = {"role": "authenticated", "claims": _claims("authenticated", "ada@example.com")}
-STRANGER = {"role": "authenticated", "claims": _claims("authenticated", "mallory@example.com")}
+STRANGER = logged_in(MALLORY, "mallory@example.com")
 PERSONAS: dict[str, dict[str, str]] = {
     "superuser": {},
     "anon": ANON,
@@ -60,14 +66,22 @@ PERSONAS: dict[str, dict[str, str]] = {
     "calculator holder": {**ANON, "calculator_token": CALCULATOR_A},
     "calculator browser": {**ANON, "headers": json.dumps({"x-calculator-token": CALCULATOR_A})},
     "late calculator holder": {**ANON, "calculator_token": CALCULATOR_EXPIRED},
-    "ada": ADA,
+    "guest": {"role": "anon"},
+    "ada": logged_in(ADA, "ada@example.com"),
+    "bob": logged_in(BOB, "bob@example.com"),
+    "eve": logged_in(EVE, "eve@example.com"),
     "stranger": STRANGER,
+    "anonymous": logged_in(NO_ONE, None),
+    "nameless": logged_in(None, "ada@example.com"),
     "member with a report": {**STRANGER, "report_token": REPORT_A},
     "member with a calculator": {**STRANGER, "calculator_token": CALCULATOR_A},
     "service": {"role": "service_role", "claims": json.dumps({"role": "service_role"})},
 }
 # Whoever is not the service, with as much in hand as one can have.
 OUTSIDERS = ("anon", "report holder", "calculator holder", "stranger", "ada", "member with a report")
+# Whoever is logged in and not ada: her rows are none of theirs.
+OTHERS = ("bob", "eve", "stranger", "anonymous", "nameless")
+VISITORS = ("anon", "guest", "report holder", "calculator holder")
 # The service as Supabase has it, and where the migrating role could not grant it BYPASSRLS.
 SERVICES = ("service", "bound service")
 # Nobody stands above the triggers.

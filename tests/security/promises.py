@@ -4,11 +4,20 @@ from tests.security import (  # noqa: F401
     promises_calculator,
     promises_catalog,
     promises_escape,
+    promises_granted,
     promises_log,
     promises_reports,
     promises_rights,
     promises_rows,
     promises_sessions,
+    promises_unchanging,
+    promises_vocabulary_counting,
+    promises_vocabulary_escape,
+    promises_vocabulary_exports,
+    promises_vocabulary_keys,
+    promises_vocabulary_people,
+    promises_vocabulary_progress,
+    promises_vocabulary_rows,
 )
 from tests.security.registry import PROMISES, Promise
 

@@ -30,23 +30,23 @@ GUESSES = (
     CALCULATOR_A[::-1],
     "' OR true --",
 )
-TABLE = "calculator2_sessions"
+TABLE = "public.calculator2_sessions"
 
 
 @promise(f"{TABLE} policy SELECT anon authenticated")
 def nobody_lists_calculator_sessions_without_a_token(s: Session) -> None:
     for persona in ("anon", "stranger", "ada", "report holder"):
         s.as_(persona).sees_nothing(READ)
-        assert s.as_(persona).value(f"SELECT count(*) FROM public.{TABLE}") == 0
+        assert s.as_(persona).value(f"SELECT count(*) FROM {TABLE}") == 0
 
 
 @promise(f"{TABLE} presented_calculator_token read_calculator2_sessions SELECT EXECUTE anon authenticated")
 def the_holder_of_a_token_reads_its_calculator_session_and_no_other(s: Session) -> None:
-    columns = ", ".join(sorted(BY_TOKEN[TABLE]))
+    columns = ", ".join(BY_TOKEN[TABLE].split())
     for persona in ("calculator holder", "calculator browser", "member with a calculator"):
-        row = s.as_(persona).row(f"SELECT {columns} FROM public.{TABLE}")
+        row = s.as_(persona).row(f"SELECT {columns} FROM {TABLE}")
         assert {"age": 41, "sex": "f"} in row
-    s.as_("calculator holder").refused(f"SELECT * FROM public.{TABLE}")
+    s.as_("calculator holder").refused(f"SELECT * FROM {TABLE}")
     s.as_("late calculator holder").sees_nothing(READ)
     headers = json.dumps({"x-calculator-token": CALCULATOR_EXPIRED})
     s.as_("stranger", headers=headers).sees_nothing(READ)
@@ -63,16 +63,20 @@ def a_guessed_calculator_token_reads_nothing(s: Session) -> None:
 
 @promise(f"{TABLE} resume_calculator save_calculator refuse_calculator")
 def a_guessed_calculator_token_resumes_and_saves_nothing(s: Session) -> None:
-    everything = f"SELECT * FROM public.{TABLE} ORDER BY id"
+    everything = f"SELECT * FROM {TABLE} ORDER BY id"
     before = s.superuser.rows(everything)
     unknown = {"sqlstate": "PT404", "constraint": "calculator_not_found"}
     expired = {"sqlstate": "PT410", "constraint": "calculator_expired"}
+    expiry = f"SELECT expires_at FROM {TABLE} WHERE id = 9003"
+    ended = s.superuser.value(expiry).isoformat(timespec="microseconds")
     for persona in ("anon", "stranger", "calculator holder"):
         for guess in (*GUESSES, None):
             s.as_(persona).refused(RESUME, [guess], **unknown)
             s.as_(persona).refused(SAVE, [guess, "{}", "doctor"], **unknown)
-        s.as_(persona).refused(RESUME, [CALCULATOR_EXPIRED], **expired)
-        s.as_(persona).refused(SAVE, [CALCULATOR_EXPIRED, "{}", "doctor"], **expired)
+        # The moment that the error tells is UTC's, wherever the client is.
+        asker = s.as_(persona, time_zone="Asia/Tokyo")
+        assert asker.refused(RESUME, [CALCULATOR_EXPIRED], **expired).diag.message_detail == ended
+        asker.refused(SAVE, [CALCULATOR_EXPIRED, "{}", "doctor"], **expired)
     assert s.superuser.rows(everything) == before
 
 
@@ -92,7 +96,7 @@ def resuming_gives_back_exactly_what_was_saved(s: Session) -> None:
 @promise(f"{TABLE} save_calculator")
 def saving_touches_neither_money_nor_token_nor_expiry_nor_another_session(s: Session) -> None:
     before = s.superuser.rows(KEPT)
-    other = f"SELECT * FROM public.{TABLE} WHERE id <> 9001 ORDER BY id"
+    other = f"SELECT * FROM {TABLE} WHERE id <> 9001 ORDER BY id"
     others = s.superuser.rows(other)
     payload = {
         "payment_status": "completed",
@@ -134,11 +138,13 @@ def an_error_tells_the_holder_of_a_token_no_more_than_the_session_does(s: Sessio
 
 @promise(f"{TABLE} trg_calculator2_sessions_paid_tier save_calculator")
 def a_paid_session_keeps_the_tier_that_was_paid(s: Session) -> None:
-    s.as_("anon").allows(SAVE, [CALCULATOR_B, "{}", "shopping"], rows=1)
-    s.as_("anon").refused(SAVE, [CALCULATOR_B, "{}", "doctor"], sqlstate="23000")
+    for status in ("completed", "refunded"):
+        s.as_("service").allows(f"UPDATE {TABLE} SET payment_status = '{status}' WHERE id = 9002", rows=1)
+        s.as_("anon").allows(SAVE, [CALCULATOR_B, "{}", "shopping"], rows=1)
+        s.as_("anon").refused(SAVE, [CALCULATOR_B, "{}", "doctor"], sqlstate="23000")
 
 
-@promise("pricing_tiers calculator2_sessions_pricing_tier_fkey")
+@promise("public.pricing_tiers calculator2_sessions_pricing_tier_fkey")
 def a_tier_in_use_is_not_deleted(s: Session) -> None:
     s.superuser.refused(
         "DELETE FROM public.pricing_tiers WHERE code = 'shopping'",
@@ -153,4 +159,4 @@ def a_tier_in_use_is_not_deleted(s: Session) -> None:
 def the_service_neither_extends_a_calculator_session_nor_changes_its_token(s: Session) -> None:
     for persona in SERVICES:
         for change in ("expires_at = expires_at", "session_token = session_token", "last_active_at = now()"):
-            s.as_(persona).refused(f"UPDATE public.{TABLE} SET {change}")
+            s.as_(persona).refused(f"UPDATE {TABLE} SET {change}")

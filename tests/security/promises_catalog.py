@@ -1,9 +1,8 @@
 """The last line: what the catalog itself must say, for objects that no other promise calls yet."""
 
+from tests.security.objects import OURS
 from tests.security.personas import Session
 from tests.security.registry import promise
-
-OURS = "('public'::regnamespace, 'carnivore'::regnamespace)"
 
 
 @promise("catalog")
@@ -25,6 +24,6 @@ def every_table_and_partition_has_row_security(s: Session) -> None:
 @promise("catalog")
 def every_policy_names_its_roles_and_lets_only_the_service_through_unasked(s: Session) -> None:
     s.superuser.sees_nothing(
-        "SELECT policyname FROM pg_policies WHERE schemaname IN ('public', 'carnivore')"
-        " AND (roles = '{public}' OR qual = 'true' AND roles <> '{service_role}')"
+        f"SELECT policyname FROM pg_policies WHERE schemaname::regnamespace IN {OURS}"
+        " AND (roles = '{public}' OR 'true' IN (qual, with_check) AND roles <> '{service_role}')"
     )

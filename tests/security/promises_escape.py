@@ -1,8 +1,9 @@
 """Ways around: names that shadow ours, functions that look over row security's shoulder, old plans."""
 
+from tests.security.objects import functions, relations
 from tests.security.personas import Asker, Session
+from tests.security.promises_sessions import TABLES
 from tests.security.registry import promise
-from tests.security.rights import functions, relations
 from tests.security.rows import insertion
 from tests.security.seed import CALCULATOR_A, REPORT_A
 
@@ -28,16 +29,41 @@ TRAPS = (
     ("format", "text, text", "text"),
     ("max", "timestamptz", "timestamptz"),
     ("sum", "bigint", "numeric"),
+    ("clock_timestamp", "", "timestamptz"),
+    ("round", "numeric", "numeric"),
+    ("sum", "integer", "bigint"),
+    ("max", "date", "date"),
+    ("min", "date", "date"),
+    ("jsonb_populate_record", "anyelement, jsonb", "anyelement"),
+    ("jsonb_each_text", "jsonb, OUT key text, OUT value text", "SETOF record"),
 )
 OPERATORS = (
     ("=", "text", "text"),
     ("=", "varchar", "varchar"),
     ("=", "varchar", "text"),
     ("=", "bigint", "bigint"),
+    ("=", "integer", "integer"),
+    ("=", "uuid", "uuid"),
+    ("=", "date", "date"),
+    (">=", "date", "date"),
+    ("-", "date", "date"),
+    ("-", "date", "integer"),
     (">", "timestamptz", "timestamptz"),
     ("~", "text", "text"),
 )
-SHADOWS = ("user_sessions", "generated_reports", "report_access_log", "report_access_pending", "new_accesses")
+# Tables named like ours, and what they are like.
+SHADOWS = {
+    "user_sessions": "public.user_sessions",
+    "generated_reports": "public.generated_reports",
+    "report_access_log": "public.report_access_log",
+    "report_access_pending": "public.report_access_pending",
+    "new_accesses": "public.report_access_log",
+    "users": "vocabulary.users",
+    "sessions": "vocabulary.sessions",
+    "user_progress": "vocabulary.user_progress",
+    "before_change": "vocabulary.sessions",
+    "after_change": "vocabulary.sessions",
+}
 
 
 def prepare_evil(s: Session) -> None:
@@ -50,8 +76,7 @@ def prepare_evil(s: Session) -> None:
         parts.append(
             f"CREATE OPERATOR evil.{sign} (LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = evil.op{number})"
         )
-    for table in SHADOWS:
-        source = "public.report_access_log" if table == "new_accesses" else f"public.{table}"
+    for table, source in SHADOWS.items():
         parts.append(f"CREATE TABLE evil.{table} (LIKE {source} INCLUDING DEFAULTS)")
     parts.append("GRANT ALL ON ALL TABLES IN SCHEMA evil TO PUBLIC")
     s.superuser.allows("; ".join(parts))
@@ -89,12 +114,12 @@ def no_function_called_with_a_token_runs_what_the_callers_search_path_names(s: S
 def no_policy_runs_what_the_callers_search_path_names(s: Session) -> None:
     prepare_evil(s)
     for persona, table in (
-        ("report holder", "generated_reports"),
-        ("report browser", "generated_reports"),
-        ("calculator holder", "calculator2_sessions"),
-        ("calculator browser", "calculator2_sessions"),
+        ("report holder", "public.generated_reports"),
+        ("report browser", "public.generated_reports"),
+        ("calculator holder", "public.calculator2_sessions"),
+        ("calculator browser", "public.calculator2_sessions"),
     ):  # not user_sessions: its policy asks auth.email(), which on Supabase is not ours
-        found = s.as_(persona, search_path=PATH).rows(f"SELECT created_at FROM public.{table}")
+        found = s.as_(persona, search_path=PATH).rows(f"SELECT created_at FROM {table}")
         assert len(found) == 1, persona
 
 
@@ -109,13 +134,13 @@ def no_trigger_runs_what_the_callers_search_path_names(s: Session) -> None:
         for counting in ("", "deferred"):
             asker = s.as_(persona, search_path=PATH, access_counting=counting)
             with s.undone():
-                for table in ("user_sessions", "cw_assessment_sessions", "calculator2_sessions"):
+                for table in TABLES:
                     asker.allows(*insertion(table, payment_status="pending"), rows=1)
-                    asker.allows(f"UPDATE public.{table} SET payment_status = payment_status")
+                    asker.allows(f"UPDATE {table} SET payment_status = payment_status")
                 asker.allows("UPDATE public.cw_assessment_sessions SET payment_status = 'completed'")
                 asker.allows("UPDATE public.user_sessions SET email = 'eve@example.com'")
-                asker.allows(*insertion("generated_reports", email=None), rows=1)
-                asker.allows(*insertion("report_access_log"), rows=1)
+                asker.allows(*insertion("public.generated_reports", email=None), rows=1)
+                asker.allows(*insertion("public.report_access_log"), rows=1)
                 asker.allows("SELECT public.fold_report_access()")
                 evil_is_untouched(s)
 
@@ -167,7 +192,7 @@ def no_helper_runs_what_the_owners_search_path_names(s: Session) -> None:
 
 @promise(DEFINERS)
 def no_temporary_table_stands_in_for_ours(s: Session) -> None:
-    names = [name for _, name, view, _ in relations(s) if not view and name != "alembic_version"]
+    names = {table.name.split(".")[1] for table in relations(s, "public") if not table.view}
     for persona in ("anon", "stranger"):
         asker = s.as_(persona, search_path="pg_temp, public, pg_catalog")
         with s.undone():
@@ -183,15 +208,15 @@ def no_temporary_table_stands_in_for_ours(s: Session) -> None:
             asker.allows(fake, ["f0" * 32])
             asker.refused("SELECT FROM public.open_report(%s)", ["f0" * 32], sqlstate="PT404")
             _uses_tokens(asker)
-            for name in set(names) - {"generated_reports"}:
+            for name in names - {"generated_reports"}:
                 asker.sees_nothing(f"SELECT FROM pg_temp.{name}")
 
 
 @promise(DEFINERS)
 def no_temporary_type_runs_with_the_owners_rights(s: Session) -> None:
     # A function that ran before in this connection has its types looked up already: make it forget.
-    for signature, _, _, _ in functions(s):
-        s.superuser.allows(f"ALTER FUNCTION {signature} COST 100")
+    for function in functions(s):
+        s.superuser.allows(f"ALTER FUNCTION {function.signature} COST 100")
     for kind, base in (
         ("jsonb", "jsonb"),
         ("inet", "inet"),
@@ -209,13 +234,13 @@ def no_temporary_type_runs_with_the_owners_rights(s: Session) -> None:
             _uses_tokens(asker)
 
 
-@promise("generated_reports calculator2_sessions policy rowsecurity")
+@promise("public.generated_reports public.calculator2_sessions policy rowsecurity")
 def a_function_in_the_callers_condition_sees_no_hidden_row(s: Session) -> None:
     """Row security comes first, however cheap the caller says the function is."""
     for persona, table, column in (
-        ("report holder", "generated_reports", "report_html"),
-        ("calculator holder", "calculator2_sessions", "form_state::text"),
-        ("ada", "user_sessions", "email::text"),
+        ("report holder", "public.generated_reports", "report_html"),
+        ("calculator holder", "public.calculator2_sessions", "form_state::text"),
+        ("ada", "public.user_sessions", "email::text"),
     ):
         asker = s.as_(persona)
         with s.undone():
@@ -224,10 +249,10 @@ def a_function_in_the_callers_condition_sees_no_hidden_row(s: Session) -> None:
                 " LANGUAGE plpgsql AS $$ BEGIN"
                 " IF value ~ 'bob|52' THEN RAISE EXCEPTION 'seen: %', value; END IF; RETURN true; END $$"
             )
-            assert len(asker.rows(f"SELECT FROM public.{table} WHERE pg_temp.look({column})")) == 1
+            assert len(asker.rows(f"SELECT FROM {table} WHERE pg_temp.look({column})")) == 1
 
 
-@promise("generated_reports calculator2_sessions user_sessions rowsecurity")
+@promise("public.generated_reports public.calculator2_sessions public.user_sessions rowsecurity")
 def the_planners_statistics_show_an_outsider_nothing(s: Session) -> None:
     s.superuser.allows("ANALYZE public.generated_reports, public.calculator2_sessions, public.user_sessions")
     statistics = "SELECT most_common_vals FROM pg_stats WHERE schemaname IN ('public', 'carnivore')"
@@ -237,7 +262,7 @@ def the_planners_statistics_show_an_outsider_nothing(s: Session) -> None:
         s.as_(persona).refused("SELECT FROM pg_statistic")
 
 
-@promise("generated_reports policy presented_report_token")
+@promise("public.generated_reports policy presented_report_token")
 def a_prepared_statement_follows_the_token_that_is_presented(s: Session) -> None:
     s.superuser.allows("DEALLOCATE ALL")  # no transaction takes a prepared statement back
     s.as_("report holder").allows("PREPARE lookup AS SELECT id FROM public.generated_reports")
@@ -247,8 +272,8 @@ def a_prepared_statement_follows_the_token_that_is_presented(s: Session) -> None
         s.as_("stranger").sees_nothing("EXECUTE lookup")
 
 
-@promise("rowsecurity generated_reports calculator2_sessions")
+@promise("rowsecurity public.generated_reports public.calculator2_sessions")
 def switching_row_security_off_is_refused_to_an_outsider(s: Session) -> None:
-    for table in ("generated_reports", "calculator2_sessions"):
+    for table in ("public.generated_reports", "public.calculator2_sessions"):
         for persona in ("report holder", "calculator holder", "stranger"):
-            s.as_(persona, row_security="off").refused(f"SELECT created_at FROM public.{table}")
+            s.as_(persona, row_security="off").refused(f"SELECT created_at FROM {table}")

@@ -2,9 +2,9 @@
 
 from datetime import datetime, timedelta
 
+from tests.security.objects import partitions
 from tests.security.personas import OUTSIDERS, OWNERS, SERVICES, Session
 from tests.security.registry import promise
-from tests.security.rights import partitions
 from tests.security.rows import NOW, insert, insertion
 
 COUNT = "SELECT access_count FROM public.generated_reports WHERE id = %s"
@@ -13,7 +13,7 @@ PENDING = "SELECT coalesce(sum(access_count), 0)::int FROM public.report_access_
 TOTAL = "SELECT access_count, last_accessed_at FROM public.report_access_counts WHERE report_id = %s"
 FOLD = "SELECT public.fold_report_access()"
 APPEND_ONLY = {"sqlstate": "23000", "constraint": "append_only"}
-TRIGGERS = "trg_increment_report_access increment_report_access report_access_log"
+TRIGGERS = "trg_increment_report_access increment_report_access public.report_access_log"
 
 
 def the_law(s: Session) -> None:
@@ -45,7 +45,7 @@ def _first_moments(s: Session) -> list[tuple[str, datetime]]:
     ]
 
 
-@promise("report_access_log append_only trg_report_access_log_append_only refuse_rewriting")
+@promise("public.report_access_log append_only trg_report_access_log_append_only refuse_rewriting")
 def no_access_is_ever_rewritten_or_deleted_not_even_by_the_owner(s: Session) -> None:
     for persona in OWNERS:
         for name in ("public.report_access_log", *partitions(s)):
@@ -54,7 +54,7 @@ def no_access_is_ever_rewritten_or_deleted_not_even_by_the_owner(s: Session) -> 
             s.as_(persona).refused(f"DELETE FROM {name}", **APPEND_ONLY)
 
 
-@promise("report_access_log append_only trg_report_access_log_no_truncate refuse_rewriting")
+@promise("public.report_access_log append_only trg_report_access_log_no_truncate refuse_rewriting")
 def the_access_log_is_never_truncated_not_even_by_the_owner(s: Session) -> None:
     for persona in OWNERS:
         for name in ("public.report_access_log", *partitions(s)):
@@ -62,7 +62,7 @@ def the_access_log_is_never_truncated_not_even_by_the_owner(s: Session) -> None:
         s.as_(persona).refused("TRUNCATE public.generated_reports CASCADE", **APPEND_ONLY)
 
 
-@promise("report_access_log append_only trg_report_access_log_no_truncate refuse_rewriting")
+@promise("public.report_access_log append_only trg_report_access_log_no_truncate refuse_rewriting")
 def the_access_log_is_not_truncated_where_a_partition_has_no_guard_of_its_own(s: Session) -> None:
     for name in partitions(s):
         s.superuser.allows(f"DROP TRIGGER IF EXISTS trg_report_access_log_no_truncate ON {name}")
@@ -70,14 +70,14 @@ def the_access_log_is_not_truncated_where_a_partition_has_no_guard_of_its_own(s:
         s.as_(persona).refused("TRUNCATE public.report_access_log", **APPEND_ONLY)
 
 
-@promise("report_expiry_changes append_only trg_report_expiry_changes_append_only refuse_rewriting")
+@promise("public.report_expiry_changes append_only trg_report_expiry_changes_append_only refuse_rewriting")
 def no_change_of_an_expiry_is_ever_rewritten_or_deleted(s: Session) -> None:
     for persona in OWNERS:
         s.as_(persona).refused("UPDATE public.report_expiry_changes SET reason = 'x'", **APPEND_ONLY)
         s.as_(persona).refused("DELETE FROM public.report_expiry_changes", **APPEND_ONLY)
 
 
-@promise("report_expiry_changes append_only trg_report_expiry_changes_no_truncate refuse_rewriting")
+@promise("public.report_expiry_changes append_only trg_report_expiry_changes_no_truncate refuse_rewriting")
 def the_changes_of_expiries_are_never_truncated(s: Session) -> None:
     for persona in OWNERS:
         s.as_(persona).refused("TRUNCATE public.report_expiry_changes", **APPEND_ONLY)
@@ -90,7 +90,7 @@ def a_report_hidden_by_a_policy_is_not_taken_for_a_deleted_one(s: Session) -> No
     s.as_("anon").refused("DELETE FROM public.report_access_log WHERE report_id = 9002", **APPEND_ONLY)
 
 
-@promise("report_access_log INSERT anon authenticated policy")
+@promise("public.report_access_log INSERT anon authenticated policy")
 def no_outsider_reads_or_writes_the_log_whatever_token_they_hold(s: Session) -> None:
     for persona in OUTSIDERS:
         for name in ("public.report_access_log", *partitions(s)):
@@ -114,7 +114,7 @@ def every_access_is_counted_at_once_singly_and_in_batches(s: Session) -> None:
     the_law(s)
 
 
-@promise(f"{TRIGGERS} report_access_pending")
+@promise(f"{TRIGGERS} public.report_access_pending public.report_access_counts")
 def accesses_logged_in_deferred_mode_are_pending_until_they_are_folded(s: Session) -> None:
     before, pending = s.superuser.value(COUNT, [9001]), s.superuser.value(PENDING, [9001])
     log(s, NOW, NOW, counting="deferred")
@@ -127,7 +127,7 @@ def accesses_logged_in_deferred_mode_are_pending_until_they_are_folded(s: Sessio
     the_law(s)
 
 
-@promise("fold_report_access report_access_pending EXECUTE service_role")
+@promise("fold_report_access public.report_access_pending EXECUTE service_role")
 def the_service_folds_what_is_pending_exactly_once(s: Session) -> None:
     log(s, NOW, NOW, counting="deferred")
     log(s, NOW + timedelta(hours=1), report=9002, counting="deferred")
@@ -172,7 +172,7 @@ def accesses_that_the_service_copies_in_are_counted(s: Session) -> None:
 
 @promise(TRIGGERS)
 def the_last_access_is_the_latest_and_never_before_the_reports_creation(s: Session) -> None:
-    report = insert(s.as_("service"), "generated_reports", "id")
+    report = insert(s.as_("service"), "public.generated_reports", "id")
     created = s.superuser.value("SELECT created_at FROM public.generated_reports WHERE id = %s", [report])
     later = created + timedelta(hours=2)
     for moment, latest in (
@@ -186,9 +186,9 @@ def the_last_access_is_the_latest_and_never_before_the_reports_creation(s: Sessi
     assert s.superuser.value(LATEST, [report]) == later + timedelta(hours=1)
 
 
-@promise("fold_report_access report_access_pending")
+@promise("fold_report_access public.report_access_pending public.report_access_counts")
 def folding_never_moves_the_last_access_back_or_before_the_creation(s: Session) -> None:
-    report = insert(s.as_("service"), "generated_reports", "id")
+    report = insert(s.as_("service"), "public.generated_reports", "id")
     created = s.superuser.value("SELECT created_at FROM public.generated_reports WHERE id = %s", [report])
     later = created + timedelta(hours=2)
     for moment, latest in (
@@ -202,12 +202,12 @@ def folding_never_moves_the_last_access_back_or_before_the_creation(s: Session) 
         assert s.superuser.value(LATEST, [report]) == latest
 
 
-@promise("report_access_log partition")
+@promise("public.report_access_log partition")
 def an_access_outside_every_month_is_kept_in_the_default_partition(s: Session) -> None:
     for moment in ("2000-01-01 00:00:00+00", "2044-07-01 00:00:00+00", "2099-12-31 23:59:59+00"):
         for persona in SERVICES:
             found = insert(
-                s.as_(persona), "report_access_log", "tableoid::regclass::text", accessed_at=moment
+                s.as_(persona), "public.report_access_log", "tableoid::regclass::text", accessed_at=moment
             )
             assert found.endswith("report_access_log_default"), found
     the_law(s)
@@ -244,10 +244,10 @@ def the_partition_of_a_month_to_come_is_as_closed_as_the_others(s: Session) -> N
     s.as_("anon").sees_nothing(f"SELECT FROM {name}")
 
 
-@promise("report_access_log INSERT service_role")
+@promise("public.report_access_log INSERT service_role")
 def the_service_appends_through_the_log_and_into_no_partition(s: Session) -> None:
     for persona in SERVICES:
-        s.as_(persona).allows(*insertion("report_access_log"), rows=1)
+        s.as_(persona).allows(*insertion("public.report_access_log"), rows=1)
         for name in partitions(s):
             s.as_(persona).refused(f"INSERT INTO {name} (report_id) VALUES (9001)")
         for name in ("public.report_access_log", *partitions(s)):
@@ -256,7 +256,7 @@ def the_service_appends_through_the_log_and_into_no_partition(s: Session) -> Non
             s.as_(persona).refused(f"TRUNCATE {name}")
 
 
-@promise("report_access_counts view SELECT anon authenticated")
+@promise("public.report_access_counts view SELECT anon authenticated")
 def the_counts_are_the_services_to_read(s: Session) -> None:
     for persona in OUTSIDERS:
         s.as_(persona).refused("SELECT FROM public.report_access_counts")

@@ -1,18 +1,19 @@
 """A good row of each table, naming every column that the service may write."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
 from tests.security.personas import Asker
-from tests.security.seed import REPORT_A
+from tests.security.seed import ADA, CIPHERTEXT, EVE, MALLORY, REPORT_A
 
 NOW = datetime.now(UTC)
 Row = dict[str, Any]
 
 GOOD: dict[str, Row] = {
-    "user_sessions": {
+    "public.user_sessions": {
         "email": "eve@example.com",
         "path_choice": "keto",
         "macro_data": Jsonb({"protein": 120}),
@@ -20,7 +21,7 @@ GOOD: dict[str, Row] = {
         "stripe_payment_id": "pi_eve",
         "is_test": False,
     },
-    "generated_reports": {
+    "public.generated_reports": {
         "session_id": 9001,
         "email": "ada@example.com",
         "access_token": "c3" * 32,
@@ -28,14 +29,14 @@ GOOD: dict[str, Row] = {
         "questionnaire_data": Jsonb({"age": 42}),
         "expires_at": NOW + timedelta(days=90),
     },
-    "report_access_log": {
+    "public.report_access_log": {
         "report_id": 9001,
         "accessed_at": NOW,
         "ip_address": "203.0.113.9",
         "user_agent": "Browser/1.0",
     },
-    "pricing_tiers": {"code": "family"},
-    "calculator2_sessions": {
+    "public.pricing_tiers": {"code": "family"},
+    "public.calculator2_sessions": {
         "session_token": "calculatorTokenN_0123456789-abcd",
         "form_state": Jsonb({"age": 30}),
         "pricing_tier": "bundle",
@@ -43,7 +44,7 @@ GOOD: dict[str, Row] = {
         "payment_status": "completed",
         "report_token": REPORT_A,
     },
-    "cw_assessment_sessions": {
+    "public.cw_assessment_sessions": {
         "id": "00000000-0000-4000-8000-000000000002",
         "email": "eve@example.com",
         "first_name": "Eve",
@@ -53,7 +54,7 @@ GOOD: dict[str, Row] = {
         "stripe_payment_intent_id": "pi_eve_assessment",
         "is_test": False,
     },
-    "stripe_events": {
+    "public.stripe_events": {
         "id": "evt_new",
         "type": "charge.refunded",
         "livemode": True,
@@ -67,23 +68,95 @@ GOOD: dict[str, Row] = {
         "session_key": "9001",
         "refunded_amount": 10,
     },
-    # These two are written by triggers alone.
-    "report_access_pending": {"report_id": 9001, "access_count": 1, "last_accessed_at": NOW},
-    "report_expiry_changes": {
+    # These are written by triggers alone.
+    "vocabulary.abandoned_export_files": {"file_url": "s3://exports/two.csv"},
+    "public.report_access_pending": {"report_id": 9001, "access_count": 1, "last_accessed_at": NOW},
+    "public.report_expiry_changes": {
         "report_id": 9001,
         "changed_by": "service_role",
         "reason": "refund",
         "old_expires_at": NOW,
         "new_expires_at": NOW,
     },
+    "vocabulary.users": {
+        "id": MALLORY,
+        "email": "mallory@example.com",
+        "username": "mallory_1",
+        "full_name": "Mallory M",
+        "avatar_url": "https://example.com/m.png",
+        "spanish_level": "advanced",
+        "profile_completed": True,
+        "theme": "auto",
+        "language": "es",
+        "default_description_style": "poetico",
+        "target_words_per_day": 20,
+        "preferred_difficulty": "intermediate",
+        "enable_notifications": False,
+        "is_authenticated": True,
+        "last_login": NOW,
+    },
+    "vocabulary.sessions": {
+        "id": "00000000-0000-4000-8000-0000000000e2",
+        "user_id": EVE,
+        "session_type": "qa",
+        "started_at": NOW - timedelta(minutes=20),
+        "ended_at": NOW,
+        "duration_minutes": 15,
+        "images_processed": 1,
+        "descriptions_generated": 2,
+        "qa_attempts": 10,
+        "qa_correct": 7,
+        "vocabulary_learned": 3,
+        "phrases_saved": 4,
+        "session_data": Jsonb({"words": ["gato"]}),
+        "user_agent": "App/1.0",
+        "device_type": "phone",
+        "engagement_score": 0.5,
+        "completion_rate": 1,
+        "ip_address": "203.0.113.9",
+    },
+    "vocabulary.user_api_keys": {
+        "user_id": EVE,
+        "openai_api_key": CIPHERTEXT,
+        "unsplash_api_key": None,
+        "anthropic_api_key": None,
+        "is_active": True,
+    },
+    # Every learner has one already.
+    "vocabulary.user_progress": {
+        "user_id": MALLORY,
+        "mastered_words_count": 1,
+        "learning_words_count": 2,
+        "new_words_count": 3,
+    },
+    "vocabulary.export_history": {
+        "user_id": EVE,
+        "export_type": "csv",
+        "export_format": "csv",
+        "filters": Jsonb({"type": "vocabulary"}),
+    },
 }
 
 
-def insertion(table: str, **changes: Any) -> tuple[str, list[Any]]:
-    """INSERT of a good row with these changes, and its parameters."""
-    row = {**GOOD[table], **changes}
+def owner(table: str) -> str:
+    """The column of a learner's table that says whose row it is."""
+    return "id" if table == "vocabulary.users" else "user_id"
+
+
+def of_ada(table: str) -> str:
+    return f"{owner(table)} = '{ADA}'"
+
+
+def triggers(table: str) -> str:
+    """Whether triggers are on when a row is put in: those of progress count anew whatever is given."""
+    return "replica" if table == "vocabulary.user_progress" else "origin"
+
+
+def insertion(table: str, *, only: Iterable[str] | None = None, **changes: Any) -> tuple[str, list[Any]]:
+    """INSERT of a good row, or of these columns of it, with these changes, and its parameters."""
+    row = {column: GOOD[table][column] for column in only or GOOD[table]} | changes
     places = ", ".join(["%s"] * len(row))
-    return f"INSERT INTO public.{table} ({', '.join(row)}) VALUES ({places})", list(row.values())
+    return f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", list(row.values())
 
 
 def insert(asker: Asker, table: str, returning: str, **changes: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The rows that the promises are tried on: two people, their reports, and something in every table."""
+"""The rows that the promises are tried on: a few people, what is theirs, and something in every table."""
 
 import re
 
@@ -11,6 +11,17 @@ CALCULATOR_A = "calculatorTokenA_0123456789-abcd"
 CALCULATOR_B = "calculatorTokenB_0123456789-abcd"  # paid, and its report is bob's
 CALCULATOR_EXPIRED = "calculatorTokenE_0123456789-abcd"
 ASSESSMENT = "00000000-0000-4000-8000-000000000001"
+# Learners: ada and bob with rows in every table, eve with none yet. Mallory has not signed up.
+ADA = "00000000-0000-4000-8000-0000000000a1"
+BOB = "00000000-0000-4000-8000-0000000000b1"
+EVE = "00000000-0000-4000-8000-0000000000e1"
+MALLORY = "00000000-0000-4000-8000-0000000000f1"
+NO_ONE = "00000000-0000-4000-8000-000000000404"
+SITTING_A = "00000000-0000-4000-8000-0000000000a2"  # ada's, ended on the latest of her days
+SITTING_OPEN = "00000000-0000-4000-8000-0000000000a3"  # ada's too
+SITTING_B = "00000000-0000-4000-8000-0000000000b2"
+SITTING_GUEST = "00000000-0000-4000-8000-0000000000c2"
+CIPHERTEXT = "enc:v1:2026-03:" + "Ab3_-" * 12
 
 ROWS = f"""
 INSERT INTO public.user_sessions
@@ -50,6 +61,40 @@ INSERT INTO public.stripe_events (id, type, livemode, payload, processed_at, out
     ('evt_seed', 'checkout.session.completed', true, '{{"id": "evt_seed"}}', now(), 'applied');
 """
 
+LEARNING = f"""
+INSERT INTO vocabulary.users (id, email, username, full_name, created_at, updated_at) VALUES
+    ('{ADA}', 'ada@example.com', 'ada', 'Ada A', now() - interval '20 days', now() - interval '20 days'),
+    ('{BOB}', 'bob@example.com', 'bob', 'Bob B', now() - interval '20 days', now() - interval '20 days'),
+    ('{EVE}', 'eve@example.com', 'eve', 'Eve E', now() - interval '20 days', now() - interval '20 days');
+INSERT INTO vocabulary.sessions
+    (id, user_id, session_type, started_at, ended_at, images_processed, descriptions_generated,
+        qa_attempts, qa_correct, vocabulary_learned, phrases_saved, created_at) VALUES
+    (DEFAULT, '{ADA}', 'mixed', '2026-03-01 10:00+00', '2026-03-01 10:30+00', 3, 2, 10, 7, 5, 1, DEFAULT),
+    ('{SITTING_A}', '{ADA}', 'qa', '2026-03-02 10:00+00', '2026-03-02 10:10+00', 0, 0, 4, 4, 0, 0, DEFAULT),
+    ('{SITTING_OPEN}', '{ADA}', 'qa', '2026-03-03 10:00+00', NULL, 9, 9, 9, 9, 9, 9, DEFAULT),
+    ('{SITTING_B}', '{BOB}', 'description', '2026-02-01 10:00+00', '2026-02-01 11:00+00', 1, 1, 2, 1, 1, 1,
+        DEFAULT),
+    ('{SITTING_GUEST}', NULL, 'qa', '2026-03-02 10:00+00', '2026-03-02 11:00+00', 1, 1, 1, 1, 1, 1, DEFAULT);
+INSERT INTO vocabulary.user_api_keys
+    (user_id, openai_api_key, unsplash_api_key, anthropic_api_key, last_validated_at, created_at,
+        updated_at)
+SELECT id, '{CIPHERTEXT}', '{CIPHERTEXT}', '{CIPHERTEXT}', now() - interval '1 day',
+    now() - interval '9 days', now() - interval '9 days' FROM vocabulary.users WHERE username <> 'eve';
+UPDATE vocabulary.user_progress SET mastered_words_count = 2, learning_words_count = 3, total_points = 40
+WHERE user_id IN ('{ADA}', '{BOB}');
+INSERT INTO vocabulary.export_history
+    (user_id, export_type, export_format, status, records_count, file_size_bytes, file_url, error_message,
+        started_at, completed_at, expires_at, created_at, updated_at)
+SELECT users.id, 'csv', 'csv', state.name, 3, 1024,
+    CASE WHEN state.name = 'completed' THEN 's3://exports/one.csv' END,
+    CASE WHEN state.name = 'failed' THEN 'no space left' END, now() - interval '2 days',
+    now() - interval '1 day', now() + interval '1 day', now() - interval '3 days', now() - interval '1 day'
+FROM vocabulary.users,
+    unnest(ARRAY['pending', 'processing', 'completed', 'failed', 'expired']) AS state (name)
+WHERE username <> 'eve';
+INSERT INTO vocabulary.abandoned_export_files (file_url) VALUES ('s3://exports/gone.csv');
+"""
+
 BOUNDS = """
 SELECT pg_get_expr(relpartbound, oid) FROM pg_class
 WHERE relispartition AND relkind = 'r' AND oid IN (
@@ -61,6 +106,7 @@ OUTSIDE_ALL_MONTHS = "2020-05-05 00:00:00+00"
 def plant(connection: psycopg.Connection) -> None:
     """Put the rows in, one access of bob's report into each partition among them."""
     connection.execute(ROWS)
+    connection.execute(LEARNING)
     for (bound,) in connection.execute(BOUNDS).fetchall():
         first = re.search(r"FROM \('(.+?)'\)", bound)
         moment = first[1] if first else OUTSIDE_ALL_MONTHS

@@ -22,8 +22,13 @@ KINDS: dict[str, Callable[[Session], Iterable[Mutant]]] = {
     **{kind: partial(listed, query=query) for kind, query in {**TAKEN, **GIVEN}.items()},
     **WEAKENED,
 }
-# One privilege at a time: what the shapes cannot make differ. Both shapes try GRANT ALL.
-PLAIN_ONLY = {"privilege on a table", "privilege on a column", "privilege on a sequence"}
+# One privilege or verb at a time: what the shapes cannot make differ. Both shapes try all at once.
+PLAIN_ONLY = {
+    "permissive policy for a verb",
+    "privilege on a table",
+    "privilege on a column",
+    "privilege on a sequence",
+}
 CASES = [
     pytest.param(shape, kind, id=f"{shape}-{kind}")
     for shape in ("plain", "supabase")
@@ -46,9 +51,14 @@ def kept(connection: psycopg.Connection) -> Callable[[Promise, Session], bool]:
 
 
 def _killer(mutant: Mutant, session: Session, promises: list[Promise]) -> Promise | None:
-    """The first promise that the mutant breaks: those that speak of the same things are asked first, and
-    what the catalog says last."""
-    nearest = sorted(promises, key=lambda one: ("catalog" in one.about, -len(one.about & mutant.about)))
+    """The first promise that the mutant breaks: those that speak of the same things are asked first, then
+    what the catalog says, then all others."""
+
+    def distance(one: Promise) -> tuple[int, int]:
+        shared = len(one.about & mutant.about)
+        return (0 if shared else 1 if "catalog" in one.about else 2), -shared
+
+    nearest = sorted(promises, key=distance)
     with session.undone():
         session.superuser.allows(mutant.statement)
         return next((promise for promise in nearest if promise.broken(session) is not None), None)
