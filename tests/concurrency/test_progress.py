@@ -14,9 +14,9 @@ import pytest
 from psycopg import errors
 
 from tests.concurrency.test_counting import CLIENTS, at_once
+from tests.support import progress_law
 from tests.support.databases import TestDatabase
 from tests.support.processes import eventually
-from tests.vocabulary import progress_law
 
 BEGAN = datetime(2028, 2, 20, tzinfo=UTC)
 ENDED = "ended_at = started_at + ((images_processed * 7919 %% 20) || ' days 3 hours')::interval"

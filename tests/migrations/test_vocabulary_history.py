@@ -8,8 +8,8 @@ import pytest
 
 from carnivore_db import migrations
 from tests.migrations.helpers import eventually
+from tests.support import progress_law
 from tests.support.databases import TestDatabase
-from tests.vocabulary import progress_law
 
 BEFORE, AFTER = "vocabulary_baseline", "001_user_data"
 USERS = """

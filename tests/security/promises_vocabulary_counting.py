@@ -3,7 +3,7 @@
 from decimal import Decimal
 from functools import partial
 
-from tests.security.law import COUNTED, ended, the_law
+from tests.security.law import ended, the_law
 from tests.security.personas import OWNERS, SERVICES, Session
 from tests.security.registry import add, promise
 from tests.security.seed import (
@@ -15,6 +15,7 @@ from tests.security.seed import (
     SITTING_GUEST,
     SITTING_OPEN,
 )
+from tests.support import progress_law
 
 PROGRESS, SESSIONS = "vocabulary.user_progress", "vocabulary.sessions"
 COUNTING = "update_user_progress_from_session count_user_sessions"
@@ -45,7 +46,7 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             OF.format(f"qa_attempts = qa_attempts + 3, {counter} = {counter} + {step}", SITTING_A)
             if counter != "qa_attempts"
             else OF.format(f"qa_attempts = qa_attempts + {step}", SITTING_A)
-            for counter in COUNTED.values()
+            for counter in progress_law.SUMS.values()
             for step in (2, -1)
         ),
     ),

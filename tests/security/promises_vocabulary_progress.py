@@ -3,7 +3,7 @@
 from functools import partial
 from itertools import permutations
 
-from tests.security.law import COLUMNS, COUNTED, ended, the_law
+from tests.security.law import ended, the_law
 from tests.security.personas import OWNERS, SERVICES, Session
 from tests.security.registry import add, promise
 from tests.security.seed import (
@@ -13,6 +13,7 @@ from tests.security.seed import (
     MALLORY,
     NO_ONE,
 )
+from tests.support import progress_law
 
 PROGRESS, SESSIONS = "vocabulary.user_progress", "vocabulary.sessions"
 
@@ -20,7 +21,7 @@ PROGRESS, SESSIONS = "vocabulary.user_progress", "vocabulary.sessions"
 @promise(f"{PROGRESS} UPDATE authenticated service_role")
 def nobody_writes_a_total(s: Session) -> None:
     for persona in ("ada", "bob", "stranger", *SERVICES):
-        for column in (*COLUMNS, "average_accuracy", "average_completion_time_seconds"):
+        for column in progress_law.STORED:
             s.as_(persona).refused(f"UPDATE {PROGRESS} SET {column} = DEFAULT")
     for persona in ("ada", "bob", "stranger"):
         s.as_(persona).refused(f"UPDATE {PROGRESS} SET total_points = 1000")
@@ -28,7 +29,9 @@ def nobody_writes_a_total(s: Session) -> None:
 
 @promise(f"{PROGRESS} trigger_user_progress_fill fill_user_progress count_user_sessions clause")
 def whatever_totals_a_new_row_of_progress_is_given_the_sessions_are_counted(s: Session) -> None:
-    given = f"user_id, {', '.join(COUNTED)}, current_streak_days, last_streak_date, last_activity_at"
+    given = (
+        f"user_id, {', '.join(progress_law.SUMS)}, current_streak_days, last_streak_date, last_activity_at"
+    )
     forged = f"INSERT INTO {PROGRESS} ({given}) VALUES ('{ADA}', {', '.join(['900'] * 8)}, now(), now())"
     for statement in (
         ended("2026-03-09 23:30", "2026-03-11 09:00", "2026-03-11 08:00", "2026-03-14 09:00"),
@@ -151,7 +154,7 @@ def the_service_proves_progress_and_repairs_what_is_wrong(s: Session) -> None:
     for persona in SERVICES:
         for learner in (ADA, BOB, EVE):
             s.as_(persona).sees_nothing(recompute, [learner])
-        for column in COLUMNS:
+        for column in progress_law.COUNTED:
             with s.undone():
                 damage = {"_at": "now()", "_date": "'2020-01-01'"}.get(column[column.rindex("_") :], "77")
                 s.superuser.allows(f"UPDATE {PROGRESS} SET {column} = {damage} WHERE user_id = '{ADA}'")

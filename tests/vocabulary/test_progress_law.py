@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from psycopg import errors
 
-from tests.support import learning
+from tests.support import learning, progress_law
 from tests.support.databases import Shape, TestDatabase
 from tests.support.learning import OPERATIONS, Learning
-from tests.vocabulary import progress_law
 
 Operation = Callable[[Learning, random.Random], None]
 ENDED = "SELECT FROM vocabulary.sessions WHERE user_id IS NOT NULL AND ended_at IS NOT NULL"
