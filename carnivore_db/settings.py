@@ -1,16 +1,18 @@
 """Settings from the environment: DATABASE_URL and CARNIVORE_DB_*."""
 
 import base64
-from typing import Annotated, Literal
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     AliasChoices,
+    BeforeValidator,
     Field,
     NonNegativeInt,
     PositiveInt,
     SecretStr,
-    StringConstraints,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
@@ -38,18 +40,25 @@ def _check_url(value: SecretStr) -> SecretStr:
     return value
 
 
-def _check_key(value: SecretStr) -> SecretStr:
-    try:
-        size = len(base64.b64decode(value.get_secret_value(), validate=True))
-    except ValueError:
-        size = 0
-    if size != 32:
-        raise ValueError("must be 32 bytes in base64, as `carnivore-db keys generate` prints them")
-    return value
-
-
 KEY_ID = "^[a-z0-9_-]{1,32}$"
-KeyId = Annotated[str, StringConstraints(pattern=KEY_ID)]
+
+
+def _check_keys(value: object) -> object:
+    """Each is checked here, for an error of pydantic's own would show an identifier: who mistook the two
+    would find a key in it."""
+    for key_id, given in value.items() if isinstance(value, Mapping) else ():
+        if not (isinstance(key_id, str) and re.fullmatch(KEY_ID, key_id, re.ASCII)):
+            raise ValueError("an identifier has 1 to 32 of the characters a-z, 0-9, _ and -")
+        key = given.get_secret_value() if isinstance(given, SecretStr) else given
+        try:
+            size = len(base64.b64decode(key, validate=True)) if isinstance(key, str) else 0
+        except ValueError:
+            size = 0
+        if size != 32:
+            raise ValueError(
+                f"key {key_id!r} must be 32 bytes in base64, as `carnivore-db keys generate` prints them"
+            )
+    return value
 
 
 class Settings(BaseSettings):
@@ -62,6 +71,12 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
         populate_by_name=True,
     )
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        # Pydantic adds a dictionary given in code to the environment's: whoever gives keys means these alone.
+        if "encryption_keys" in given:
+            self.encryption_keys = {key: self.encryption_keys[key] for key in given["encryption_keys"]}
 
     database_url: Annotated[SecretStr, AfterValidator(_check_url)] | None = Field(
         default=None,
@@ -84,12 +99,12 @@ class Settings(BaseSettings):
     migration_statement_timeout: PositiveInt = Field(
         default=900, description="Seconds that one statement of a migration may take."
     )
-    encryption_keys: dict[KeyId, Annotated[SecretStr, AfterValidator(_check_key)]] = Field(
+    encryption_keys: Annotated[dict[str, SecretStr], BeforeValidator(_check_keys)] = Field(
         default={},
         description="Keys of learners' API keys by identifier, a JSON object: 32 bytes each, base64.",
     )
-    encryption_key_id: KeyId | None = Field(
-        default=None, description="Which of them writes; the only one when there is one."
+    encryption_key_id: str | None = Field(
+        default=None, pattern=KEY_ID, description="Which of them writes; the only one when there is one."
     )
     export_location: str = Field(
         default="exports",

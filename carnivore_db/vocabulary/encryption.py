@@ -31,26 +31,34 @@ class Keyring:
     def __init__(self, keys: Mapping[str, bytes], current: str) -> None:
         """`keys`: 32 bytes each, by identifiers of at most 32 of a-z, 0-9, _ and -. Raises ValueError for
         others, KeyMissing when `current` is not among them."""
+        self.current = current
+        self._ciphers: dict[str, AESGCM] = {}
         if not all(_KEY_ID.fullmatch(key_id) and len(key) == 32 for key_id, key in keys.items()):
             raise ValueError("an encryption key has 32 bytes and an identifier of at most 32 characters")
         if current not in keys:
             raise KeyMissing(current)
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
-        self.current = current
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None) -> Self:
         """CARNIVORE_DB_ENCRYPTION_KEYS and _KEY_ID. Raises LookupError when none is set, KeyMissing."""
         settings = settings or Settings()
-        keys = {key_id: key.get_secret_value() for key_id, key in settings.encryption_keys.items()}
+        keys = settings.encryption_keys
+        if not keys and settings.encryption_key_id is None:
+            raise LookupError(
+                "CARNIVORE_DB_ENCRYPTION_KEYS is not set. For a new key: carnivore-db keys generate"
+            )
         current = settings.encryption_key_id or (next(iter(keys)) if len(keys) == 1 else None)
         if current is None:
             raise LookupError(
                 "CARNIVORE_DB_ENCRYPTION_KEY_ID must say which key of CARNIVORE_DB_ENCRYPTION_KEYS writes"
-                if keys
-                else "CARNIVORE_DB_ENCRYPTION_KEYS is not set. For a new key: carnivore-db keys generate"
             )
-        return cls({key_id: base64.b64decode(key) for key_id, key in keys.items()}, current)
+        if current not in keys:
+            raise KeyMissing(current)
+        # Last, so that no frame that can fail has a key among its variables.
+        return cls(
+            {key_id: base64.b64decode(key.get_secret_value()) for key_id, key in keys.items()}, current
+        )
 
     def __repr__(self) -> str:
         return f"<Keyring {sorted(self._ciphers)}, {self.current!r} writes>"
@@ -61,7 +69,7 @@ class Keyring:
         sealed = self._ciphers[self.current].encrypt(
             nonce, plaintext.get_secret_value().encode(), _bound(user_id, provider, self.current)
         )
-        return f"{self.prefix}{base64.urlsafe_b64encode(nonce + sealed).rstrip(b'=').decode()}"
+        return self.prefix + _base64(nonce + sealed)
 
     def decrypt(self, ciphertext: str, *, user_id: UUID, provider: Provider) -> SecretStr:
         """What was encrypted. Raises KeyMissing (which key would be needed), DecryptionFailed (altered, moved
@@ -74,9 +82,10 @@ class Keyring:
             raise KeyMissing(key_id)
         try:
             sealed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-            return SecretStr(
-                cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], _bound(user_id, provider, key_id)).decode()
-            )
+            # Base64 can spell the same bytes in several ways; one is ours.
+            if _base64(sealed) == text:
+                plain = cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], _bound(user_id, provider, key_id))
+                return SecretStr(plain.decode())
         except (InvalidTag, binascii.Error, ValueError):
             pass
         raise DecryptionFailed  # here, so that nothing of the text is chained to it
@@ -90,6 +99,10 @@ class Keyring:
 def new_key() -> str:
     """A new key, 256 random bits in base64, for CARNIVORE_DB_ENCRYPTION_KEYS."""
     return base64.b64encode(AESGCM.generate_key(256)).decode()
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _bound(user_id: UUID, provider: Provider, key_id: str) -> bytes:

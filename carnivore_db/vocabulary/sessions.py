@@ -139,8 +139,8 @@ def correct(
 
 @validated
 def reopen(tx: Session, session_id: UUID) -> LearningSession:
-    """Let an ended session go on; progress no longer counts it. Raises SessionNotFound."""
-    return _change(tx, session_id, ended_at=None)
+    """Let an ended session go on, uncounted and without a duration. Raises SessionNotFound."""
+    return _change(tx, session_id, ended_at=None, duration_minutes=None)
 
 
 @validated

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -12,6 +13,7 @@ from pytest_postgresql.janitor import DatabaseJanitor
 from sqlalchemy import URL
 
 from carnivore_db import migrations
+from carnivore_db.base import Base
 from carnivore_db.local import Server
 from tests.support import supabase
 
@@ -96,3 +98,20 @@ class TestDatabase:
         """A plain psycopg connection, the superuser's unless `user` says otherwise."""
         server = self.shape.server if user is None else replace(self.shape.server, user=user)
         return psycopg.connect(server.dsn(self.name), autocommit=autocommit)
+
+
+def empty(database: TestDatabase, schema: str | None, *, but: set[str] | None = None) -> None:
+    """Delete the rows of all tables in a schema of the models (None: public), except of some."""
+    with database.connect() as connection:
+        connection.execute("SET session_replication_role = replica")  # no rule stands in the way
+        for table in Base.metadata.sorted_tables:
+            if table.schema == schema and table.name not in (but or set()):
+                connection.execute(f'DELETE FROM {schema or "public"}."{table.name}"')
+
+
+def one(owner: psycopg.Connection, query: str, *values: Any) -> Any:
+    """The only value of the only row of a query."""
+    rows = owner.execute(query, values).fetchall()
+    assert len(rows) == 1
+    (value,) = rows[0].values()
+    return value

@@ -3,9 +3,10 @@
 import importlib
 import pkgutil
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -20,9 +21,11 @@ from carnivore_db.errors import (
     Busy,
     CarnivoreError,
     DatabaseError,
+    ExportTransition,
     Immutable,
     InvalidInput,
     PermissionRefused,
+    ProgressKept,
     SchemaMismatch,
     Unavailable,
 )
@@ -227,6 +230,83 @@ def test_a_value_that_exists_names_its_index(owning: Database, database: TestDat
     assert isinstance(error, AlreadyExists)
     assert error.rule == "idx_user_sessions_stripe_payment_id"
     assert SECRET not in f"{error} {error.__cause__}"
+
+
+LEARNER = (
+    f"INSERT INTO vocabulary.users (id, email, full_name) VALUES ('{UUID(int=7)}', '{SECRET}', '{SECRET}')"
+)
+EXPORT = (
+    "INSERT INTO vocabulary.export_history (user_id, export_type, export_format, filters)"
+    f" VALUES ('{UUID(int=7)}', 'csv', 'csv', '{{\"a\": \"{SECRET}\"}}')"
+)
+
+
+@pytest.mark.parametrize("new", ["pending", "completed", "failed", "expired"])
+def test_a_state_that_an_export_cannot_go_to_is_named(
+    owning: Database, database: TestDatabase, new: str
+) -> None:
+    change = f"UPDATE vocabulary.export_history SET status = '{new}'"
+    error = raised(owning, Identity(database.shape.migrator), LEARNER, EXPORT, change)
+    assert isinstance(error, ExportTransition)
+    assert (error.old, error.new) == ("pending", new)
+    assert str(error) == f"an export cannot go from pending to {new}"
+    assert SECRET not in f"{error!r} {error.__cause__}"
+
+
+def test_progress_that_is_deleted_alone_is_refused(owning: Database, database: TestDatabase) -> None:
+    statement = "DELETE FROM vocabulary.user_progress"
+    error = raised(owning, Identity(database.shape.migrator), LEARNER, statement)
+    assert type(error) is ProgressKept
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "columns"),
+    [
+        ("users", f"id = '{UUID(int=8)}'", ("id",)),
+        ("users", "created_at = 'epoch'", ("created_at",)),
+        ("user_progress", f"user_id = '{UUID(int=8)}'", ("user_id",)),
+        ("export_history", "export_type = 'json', export_format = 'json'", ("export_type", "export_format")),
+    ],
+)
+def test_what_never_changes_of_a_learner_is_named(
+    owning: Database, database: TestDatabase, table: str, change: str, columns: tuple[str, ...]
+) -> None:
+    statement = f"UPDATE vocabulary.{table} SET {change}"
+    error = raised(owning, Identity(database.shape.migrator), LEARNER, EXPORT, statement)
+    assert isinstance(error, Immutable)
+    assert (error.table, error.columns) == (table, columns)
+    assert SECRET not in f"{error} {error.__cause__}"
+
+
+@pytest.mark.parametrize(
+    ("error", "facts", "says"),
+    [
+        (errors.KeyMissing("k1"), {"key_id": "k1"}, "encryption key 'k1' is not among CARNIVORE_DB_"),
+        (errors.DecryptionFailed(), {}, "not one that was made for this user and provider"),
+        (errors.ApiKeyNotFound(), {}, "no key for this provider"),
+        (errors.ApiKeyInactive(), {}, "disabled"),
+        (errors.UserNotFound(), {}, "No learner"),
+        (errors.ExportNotFound(), {}, "No export"),
+        (errors.ExportLost(), {}, "Another worker"),
+        (errors.ExportTransition("failed", "completed"), {"old": "failed", "new": "completed"}, "an export"),
+        (errors.StorageError("PermissionError"), {"reason": "PermissionError"}, "PermissionError"),
+        (errors.SessionEnded(None), {"ended_at": None}, "had ended before"),
+    ],
+    ids=lambda given: type(given).__name__ if isinstance(given, Exception) else "",
+)
+def test_an_error_has_its_facts_and_says_them(
+    error: CarnivoreError, facts: dict[str, object], says: str
+) -> None:
+    assert vars(error) == facts
+    assert says in str(error)
+
+
+def test_the_end_of_a_session_is_told_in_utc() -> None:
+    ended = datetime(2026, 5, 1, 14, 20, tzinfo=timezone(timedelta(hours=2)))
+    error = errors.SessionEnded(ended)
+    assert error.ended_at == ended
+    assert error.ended_at.utcoffset() == timedelta(0)
+    assert str(error) == "the session had ended before, at 2026-05-01T12:20:00+00:00"
 
 
 def test_every_error_is_of_one_family_and_says_something() -> None:

@@ -1,16 +1,18 @@
 """Settings: their names in the environment, and no password in an error or a repr."""
 
+import base64
 import traceback
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from carnivore_db import Database, Settings
 from carnivore_db.settings import parse_url
 
 NAMES = [name for name in Settings.model_fields if name != "database_url"]
 PASSWORD = "hunter2"
+KEY = base64.b64encode(b"hunter2-" * 4).decode()
 BAD = [
     f"mysql://ada:{PASSWORD}@host/name",
     f"ada:{PASSWORD}@host/name",
@@ -63,6 +65,10 @@ def test_the_database_comes_from_the_environment(
         ("migration_lock_timeout", "3", 3),
         ("migration_statement_timeout", "60", 60),
         ("verify_ignore", '["public.orders*"]', ["public.orders*"]),
+        ("encryption_keys", f'{{"k-1_a": "{KEY}"}}', {"k-1_a": SecretStr(KEY)}),
+        ("encryption_key_id", "k-1_a", "k-1_a"),
+        ("export_location", "s3://bucket/exports", "s3://bucket/exports"),
+        ("export_validity_hours", "87600", 87_600),
     ],
 )
 def test_every_other_setting_has_the_prefix(
@@ -89,6 +95,11 @@ def test_a_file_serves_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("max_overflow", "-1"),
         ("access_counting", "never"),
         ("migration_lock_timeout", "0"),
+        ("encryption_keys", "[]"),
+        ("encryption_key_id", "K1"),
+        ("encryption_key_id", ""),
+        ("export_validity_hours", "0"),
+        ("export_validity_hours", "87601"),
     ],
 )
 def test_a_setting_out_of_bounds_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -115,8 +126,10 @@ def test_a_bad_url_is_refused_without_its_password(monkeypatch: pytest.MonkeyPat
 
 
 def test_secrets_do_not_show() -> None:
-    settings = Settings(database_url=f"postgresql://ada:{PASSWORD}@host/name")
+    url = f"postgresql://ada:{PASSWORD}@host/name"
+    settings = Settings(database_url=url, encryption_keys={"k1": KEY})
     db = Database(settings=settings)
     shown = f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()} {settings.url}"
     assert PASSWORD not in f"{shown} {db} {db!r} {db.engine!r} {db.engine.url}"
+    assert KEY not in shown
     assert db.engine.url.password == PASSWORD

@@ -1,15 +1,12 @@
 """For every repository function that takes input, arguments that it accepts."""
 
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
 from carnivore_db.weekly import access_log, assessments, calculator, payments, reports, sessions
+from tests.support.bad_input import Good
 from tests.support.callers import Caller
 from tests.weekly.samples import issue_report, start_calculator, start_session, submit_assessment
 from tests.weekly.stripe_payloads import checkout, new_payment
-
-Good = dict[Callable[..., Any], dict[str, Any]]
 
 
 def good_arguments(caller: Caller) -> Good:

@@ -76,11 +76,3 @@ def record(caller: Caller, report_id: int, *moments: datetime, **metadata: Any) 
     """Log an access at each of the moments."""
     rows = [access_log.Access(report_id=report_id, accessed_at=moment, **metadata) for moment in moments]
     caller.call(SERVICE, access_log.record_many, rows)
-
-
-def one(owner: psycopg.Connection, query: str, *values: Any) -> Any:
-    """The only value of the only row of a query."""
-    rows = owner.execute(query, values).fetchall()
-    assert len(rows) == 1
-    (value,) = rows[0].values()
-    return value

@@ -11,7 +11,8 @@ from carnivore_db import errors
 from carnivore_db.weekly import access_log
 from carnivore_db.weekly.access_log import Access, Cursor
 from tests.support.callers import Caller
-from tests.weekly.samples import NOBODY, SERVICE, VISITOR, issue_report, one, record
+from tests.support.databases import one
+from tests.weekly.samples import NOBODY, SERVICE, VISITOR, issue_report, record
 
 NOON = datetime(2026, 2, 14, 12, tzinfo=UTC)
 PENDING = "SELECT coalesce(sum(access_count), 0)::int FROM public.report_access_pending"

@@ -10,7 +10,8 @@ from carnivore_db import errors
 from carnivore_db.weekly import assessments
 from carnivore_db.weekly.payloads import FormData
 from tests.support.callers import Caller
-from tests.weekly.samples import SERVICE, VISITOR, one, submit_assessment
+from tests.support.databases import one
+from tests.weekly.samples import SERVICE, VISITOR, submit_assessment
 
 COUNT = "SELECT count(*) FROM public.cw_assessment_sessions"
 

@@ -1,6 +1,5 @@
 """Any input whatever: an answer or an error of our own types, and the value in no error and no log."""
 
-import inspect
 import json
 import logging
 import sys
@@ -15,9 +14,10 @@ from sqlalchemy.orm import Session
 from carnivore_db import identity
 from carnivore_db.errors import CarnivoreError, InvalidInput
 from carnivore_db.weekly import calculator, payments, reports
+from tests.support.bad_input import Good, any_value
 from tests.support.callers import Caller
-from tests.weekly.arguments import Good, good_arguments
-from tests.weekly.hostile import ANYTHING, BAD_OBJECTS, MARK, NASTY_OBJECTS, attempt, logged, nested
+from tests.support.hostile import BAD_OBJECTS, MARK, NASTY_OBJECTS, attempt, logged, nested
+from tests.weekly.arguments import good_arguments
 from tests.weekly.samples import HTML, SERVICE, VISITOR, issue_report, start_calculator
 from tests.weekly.stripe_payloads import checkout, event, new_payment, refund
 
@@ -34,12 +34,7 @@ def good(module_caller: Caller) -> Good:
 def test_any_value_is_taken_or_refused_by_name(
     module_caller: Caller, good: Good, data: st.DataObject
 ) -> None:
-    functions = {function.__module__ + "." + function.__name__: function for function in good}
-    function = functions[data.draw(st.sampled_from(sorted(functions)))]
-    names = [name for name in inspect.signature(function).parameters if name != "tx"]
-    name = data.draw(st.sampled_from(names))
-    arguments = {**good[function], name: data.draw(ANYTHING)}
-    error = attempt(lambda: module_caller.call(SERVICE, function, **arguments))
+    name, error = any_value(module_caller, good, data)
     # Two rules are about what an earlier example has done to the row, and not about the value.
     if isinstance(error, InvalidInput) and error.rule not in {"payment_id_with_completed", "later"}:
         assert error.field.split(".")[0] == name

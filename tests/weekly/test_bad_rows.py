@@ -1,6 +1,5 @@
 """Rows that break a rule of the database itself, past all input types: our errors, and no row in them."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,9 +9,9 @@ from sqlalchemy.orm import Session
 from carnivore_db import Identity, errors
 from carnivore_db.base import Base
 from carnivore_db.errors import InvalidInput
-from tests.support.callers import KINDS, Caller
-from tests.support.databases import TestDatabase
-from tests.weekly.hostile import MARK, attempt
+from tests.support.bad_input import insert
+from tests.support.callers import Caller
+from tests.support.hostile import MARK, attempt
 from tests.weekly.samples import NOBODY
 
 TOKEN = (MARK * 6)[:64]
@@ -162,23 +161,6 @@ BROKEN: dict[tuple[str, str], list[dict[str, Any]]] = {
 }
 # A trigger sets completed_at, so that no statement can break this check.
 UNBREAKABLE = {("cw_assessment_sessions", "completed_at_with_completed")}
-
-
-@pytest.fixture(scope="module", params=list(KINDS))
-def owning_caller(request: pytest.FixtureRequest, weekly_database: TestDatabase) -> Iterator[Caller]:
-    """A caller who may do everything: only the rules themselves are in the way."""
-    with KINDS[request.param](weekly_database.migrator_url) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def owner_identity(weekly_database: TestDatabase) -> Identity:
-    return Identity(weekly_database.shape.migrator)
-
-
-def insert(tx: Session, table: str, row: dict[str, Any]) -> None:
-    columns, values = ", ".join(row), ", ".join(f":{name}" for name in row)
-    tx.execute(text(f"INSERT INTO public.{table} ({columns}) VALUES ({values})"), row)
 
 
 def test_the_rows_are_good_before_they_are_broken(owning_caller: Caller, owner_identity: Identity) -> None:

@@ -16,7 +16,8 @@ from carnivore_db import errors
 from carnivore_db.weekly import payments, sessions
 from carnivore_db.weekly.payments import Applied
 from tests.support.callers import Caller
-from tests.weekly.samples import NOBODY, SERVICE, one, start_session, submit_assessment
+from tests.support.databases import one
+from tests.weekly.samples import NOBODY, SERVICE, start_session, submit_assessment
 from tests.weekly.stripe_payloads import (
     TABLES,
     JsonObject,

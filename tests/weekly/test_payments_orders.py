@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from carnivore_db.weekly import assessments, calculator, sessions
 from tests.support.callers import Caller
-from tests.support.databases import TestDatabase
-from tests.weekly.samples import SERVICE, one
+from tests.support.databases import TestDatabase, one
+from tests.weekly.samples import SERVICE
 from tests.weekly.stripe_payloads import (
     TABLES,
     Bought,
@@ -103,14 +103,14 @@ def test_every_order_leads_to_the_same_state(
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_repeats_in_any_order_change_nothing(
-    module_caller: Caller, weekly_database: TestDatabase, data: st.DataObject
+    module_caller: Caller, area_database: TestDatabase, data: st.DataObject
 ) -> None:
     scenario, state = data.draw(st.sampled_from(SCENARIOS))
     bought = buy(module_caller, data.draw(st.sampled_from(TABLES)))
     events = scenario(bought, data.draw(st.sampled_from(CHARGES)))
     repeats = data.draw(st.lists(st.sampled_from(events), max_size=5))
     deliver(module_caller, *data.draw(st.permutations([*events, *repeats])))
-    with weekly_database.connect(autocommit=True) as owner:
+    with area_database.connect(autocommit=True) as owner:
         owner.row_factory = psycopg.rows.dict_row
         check(owner, bought, events, state)
         ids = [event["id"] for event in events]

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from carnivore_db import errors
 from carnivore_db.weekly import access_log, calculator, reports
 from tests.support.callers import Caller
+from tests.support.databases import one
 from tests.weekly.samples import (
     HTML,
     NOBODY,
@@ -19,7 +20,6 @@ from tests.weekly.samples import (
     VISITOR,
     ended_report,
     issue_report,
-    one,
     record,
     start_calculator,
     start_session,

@@ -12,6 +12,7 @@ from carnivore_db import errors
 from carnivore_db.weekly import access_log, reports
 from carnivore_db.weekly.payloads import Questionnaire
 from tests.support.callers import Caller
+from tests.support.databases import one
 from tests.weekly.samples import (
     HTML,
     NOBODY,
@@ -19,7 +20,6 @@ from tests.weekly.samples import (
     VISITOR,
     ended_report,
     issue_report,
-    one,
     record,
     start_session,
 )

@@ -11,15 +11,8 @@ from sqlalchemy.orm import Session
 from carnivore_db import AsyncDatabase, Database, Identity, Settings, errors, identity
 from carnivore_db.weekly import calculator, reports, sessions
 from tests.support.callers import KINDS, Caller
-from tests.support.databases import TestDatabase
-from tests.weekly.samples import (
-    SERVICE,
-    VISITOR,
-    issue_report,
-    one,
-    start_calculator,
-    start_session,
-)
+from tests.support.databases import TestDatabase, one
+from tests.weekly.samples import SERVICE, VISITOR, issue_report, start_calculator, start_session
 
 NEW = {"email": "ada@example.com", "path_choice": "keto", "macro_data": {}}
 COUNT = "SELECT count(*) FROM public.user_sessions"

@@ -61,6 +61,16 @@ def attempt(call: Callable[[], Any], *secrets: str) -> CarnivoreError | None:
     return error
 
 
+def told(error: BaseException | None) -> list[str]:
+    """All that an error says, with every chained one and the local variables of every frame."""
+    texts: list[str] = []
+    while error is not None:
+        frames = traceback.TracebackException.from_exception(error, capture_locals=True, lookup_lines=False)
+        texts += [str(error), repr(error), repr(error.args), repr(vars(error)), *frames.format(chain=False)]
+        error = error.__cause__ or error.__context__
+    return texts
+
+
 def nested(depth: int) -> list[Any]:
     value: list[Any] = [MARK]
     for _ in range(depth):
