@@ -168,7 +168,7 @@ COMMENT ON COLUMN vocabulary.export_history.records_count IS 'Records written so
 COMMENT ON COLUMN vocabulary.export_history.file_size_bytes IS 'Size of the file.';
 COMMENT ON COLUMN vocabulary.export_history.file_url IS 'Where the file lies; NULL before it is whole and after it expired.';
 COMMENT ON COLUMN vocabulary.export_history.filters IS 'What the learner chose, a JSON object of at most 4 KiB.';
-COMMENT ON COLUMN vocabulary.export_history.data IS 'What the worker notes: sessions done and in total, and how often a worker was lost.';
+COMMENT ON COLUMN vocabulary.export_history.data IS 'What the worker notes: sessions done and in total, the file begun, workers lost.';
 COMMENT ON COLUMN vocabulary.export_history.error_message IS 'Why it last failed, at most 500 characters.';
 COMMENT ON COLUMN vocabulary.export_history.retry_count IS 'How often it was begun again; a trigger counts.';
 COMMENT ON COLUMN vocabulary.export_history.started_at IS 'When a worker last took it; a trigger''s.';
@@ -616,13 +616,15 @@ COMMENT ON TRIGGER trigger_export_history_request ON vocabulary.export_history I
 CREATE FUNCTION carnivore.keep_export_file() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO vocabulary.abandoned_export_files (file_url) VALUES (OLD.file_url) ON CONFLICT DO NOTHING;
+    INSERT INTO vocabulary.abandoned_export_files (file_url)
+    VALUES (coalesce(OLD.file_url, OLD.data ->> 'file')) ON CONFLICT DO NOTHING;
     RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION carnivore.keep_export_file() IS 'Notes the file of an export that goes with its learner, so that it is deleted too.';
 CREATE TRIGGER trigger_export_history_keep_file AFTER DELETE ON vocabulary.export_history
-    FOR EACH ROW WHEN (OLD.file_url IS NOT NULL) EXECUTE FUNCTION carnivore.keep_export_file();
+    FOR EACH ROW WHEN (OLD.file_url IS NOT NULL OR OLD.status = 'processing' AND OLD.data ? 'file')
+    EXECUTE FUNCTION carnivore.keep_export_file();
 COMMENT ON TRIGGER trigger_export_history_keep_file ON vocabulary.export_history IS 'No file outlives its learner unnoticed.';
 REVOKE ALL ON FUNCTION carnivore.forget_validation(), carnivore.enforce_export_transition(),
     carnivore.keep_export_file()

@@ -4,7 +4,8 @@ import json
 import signal
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, timedelta
 from types import ModuleType
 from typing import Annotated, Any
@@ -41,10 +42,8 @@ def work(
 
     Exit status: 0, or 1 when an export failed, 2 could not look.
     """
-    # As on Ctrl-C: what is half written is removed, and the export is another worker's after the lease.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     failed = 0
-    with explained(), closing(Database()) as db:
+    with explained(), _stopped_cleanly(), closing(Database()) as db:
         worker = _worker()
         storage = worker.Storage(location or db.settings.export_location)
         options: dict[str, Any] = {"lease": timedelta(seconds=lease), "max_retries": max_retries}
@@ -58,6 +57,17 @@ def work(
                 break
             time.sleep(wait)
     raise typer.Exit(1 if failed else 0)
+
+
+@contextmanager
+def _stopped_cleanly() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does: what is half written is removed, and the export is another
+    worker's after its lease."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Shown:

@@ -41,7 +41,7 @@ def explained() -> Iterator[None]:
         problem = str(error.orig).partition("\n")[0]
     else:
         return
-    problems.print(problem, style="red", markup=False)
+    problems.print(problem, style="red", markup=False, soft_wrap=True)
     raise typer.Exit(COULD_NOT_LOOK)
 
 

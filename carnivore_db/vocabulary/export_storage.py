@@ -5,7 +5,7 @@ A file is there whole or not at all.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -30,22 +30,28 @@ class Storage:
     def check(self) -> None:
         """Write and delete a file, so that a wrong setting shows before any work. Raises StorageError."""
         path = f".check-{uuid4()}"
-        with self.writing(path) as file:
+        with _explained(), self.writing(path) as file:
             file.write(b"")
         delete(self.url(path))
 
     @contextmanager
     def writing(self, path: str) -> Iterator[BinaryIO]:
-        """A new file at `path` below the location; an exception leaves nothing behind. Raises StorageError
-        for what the storage refuses."""
+        """A new file at `path` below the location; an exception leaves nothing behind.
+
+        Raises StorageError when it cannot be begun or finished. What the block raises, a refused `write`
+        among it, is raised as it is.
+        """
         target = f"{self._root}/{path}"
-        with _explained():
-            if _is_local(self._fs):
-                with _beside(Path(target)) as file:
-                    yield file
-            else:
-                with self._fs.transaction, self._fs.open(target, "wb") as file:
-                    yield file
+        with ExitStack() as stack:
+            with _explained():
+                if _is_local(self._fs):
+                    file = stack.enter_context(_beside(Path(target)))
+                else:
+                    stack.enter_context(self._fs.transaction)
+                    file = stack.enter_context(self._fs.open(target, "wb"))
+            yield file
+            with _explained():
+                stack.close()
 
     def url(self, path: str) -> str:
         """The whole address of `path`."""
@@ -103,15 +109,19 @@ def _beside(target: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """What a storage's library raises, as StorageError; its own text could name paths or credentials."""
+    """What a storage's library raises, as StorageError."""
     try:
         yield
     except CarnivoreError:
         raise
     except Exception as error:
-        words = error.strerror if isinstance(error, OSError) and error.strerror else ""
-        reason = f"{type(error).__name__}: {words}" if words else type(error).__name__
-        raise StorageError(reason[:200]) from error
+        raise StorageError(reason(error)) from error
+
+
+def reason(error: Exception) -> str:
+    """An error's kind and its system's words for it; other text could name a path, a row or a credential."""
+    words = error.strerror if isinstance(error, OSError) and error.strerror else ""
+    return (f"{type(error).__name__}: {words}" if words else type(error).__name__)[:200]
 
 
 def _is_local(fs: fsspec.AbstractFileSystem) -> bool:
@@ -126,4 +136,6 @@ def _reach(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
         raise LookupError(
             f"no storage for {split_protocol(location)[0]}:// is installed; fsspec's documentation lists them"
         ) from None
+    except Exception as error:
+        raise StorageError(reason(error)) from error
     return fs, str(path)

@@ -15,6 +15,7 @@ from sqlalchemy import Result, Select, func, select
 from sqlalchemy.orm import Session
 
 from carnivore_db import identity
+from carnivore_db.base import JsonObject
 from carnivore_db.database import Database
 from carnivore_db.errors import Busy, CarnivoreError, ExportLost, StorageError, Unavailable
 from carnivore_db.vocabulary import export_storage, exports
@@ -87,6 +88,8 @@ def _make(db: Database, storage: Storage, export: Export, on_progress: OnProgres
     path = _path(export, export.retry_count)
     _clean(storage, export, export.retry_count)
     try:
+        # Before there is a file: should its worker and its learner go, the database still knows of it.
+        _say(db, export, 0, {"file": storage.url(path)})
         records = _write(db, storage, path, export, on_progress)
         made = _complete(db, storage, path, export, records)
     except (Busy, Unavailable):
@@ -108,8 +111,10 @@ def _complete(db: Database, storage: Storage, path: str, export: Export, records
 
 
 def _fail(db: Database, export: Export, error: Exception) -> Outcome:
-    # Other errors' texts could quote a row.
-    why = str(error) if isinstance(error, CarnivoreError) else type(error).__name__
+    if isinstance(error, StorageError):
+        why = error.reason
+    else:
+        why = str(error) if isinstance(error, CarnivoreError) else export_storage.reason(error)
     try:
         with db.transaction(identity.service()) as tx:
             failed = exports.fail(tx, export.id, export.retry_count, why[:500])
@@ -127,19 +132,17 @@ def _write(db: Database, storage: Storage, path: str, export: Export, on_progres
         with storage.writing(path) as file, closing(_stream(tx, export)) as sessions:
             for done, records in enumerate(WRITERS[export.export_type](file, export.user_id, sessions), 1):
                 if time.monotonic() - said >= _SIGN_OF_LIFE:
-                    _say(db, export, records, done, total)
+                    _say(db, export, records, {"done": done, "total": total})
                     said = time.monotonic()
                 on_progress(export, done, total)
             # Before the file is closed: that may take a while, where it is far away.
-            _say(db, export, records, done, total)
+            _say(db, export, records, {"done": done, "total": total})
     return records
 
 
-def _say(db: Database, export: Export, records: int, done: int, total: int) -> None:
+def _say(db: Database, export: Export, records: int, data: JsonObject) -> None:
     with db.transaction(identity.service()) as tx:
-        exports.note_progress(
-            tx, export.id, export.retry_count, records=records, data={"done": done, "total": total}
-        )
+        exports.note_progress(tx, export.id, export.retry_count, records=records, data=data)
 
 
 def _stream(tx: Session, export: Export) -> Result[Any]:

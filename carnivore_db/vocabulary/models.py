@@ -372,7 +372,7 @@ class Export(Base):
     )
     data: Mapped[JsonObject] = mapped_column(
         server_default=text("'{}'::jsonb"),
-        comment="What the worker notes: sessions done and in total, and how often a worker was lost.",
+        comment="What the worker notes: sessions done and in total, the file begun, workers lost.",
     )
     error_message: Mapped[str | None] = mapped_column(
         Text, comment="Why it last failed, at most 500 characters."

@@ -200,6 +200,16 @@ def the_file_of_an_export_that_goes_is_noted_for_deletion(s: Session) -> None:
     assert s.superuser.rows(noted) == everything
 
 
+@promise(f"{FILES} keep_export_file trigger_export_history_keep_file clause")
+def the_file_that_a_worker_has_begun_is_noted_too_when_its_export_goes(s: Session) -> None:
+    for state in ("pending", "processing"):
+        data = f"""'{{"file": "s3://exports/{state}.csv"}}'"""
+        s.superuser.allows(f"UPDATE {TABLE} SET data = {data} WHERE status = '{state}'")
+    s.superuser.allows(f"DELETE FROM {TABLE} WHERE status <> 'completed'")
+    noted = s.superuser.rows(f"SELECT file_url FROM {FILES} ORDER BY file_url")
+    assert noted == [("s3://exports/gone.csv",), ("s3://exports/processing.csv",)]
+
+
 @promise(f"{FILES} SELECT INSERT UPDATE DELETE")
 def files_to_be_deleted_are_the_services_alone_to_read_and_strike_off(s: Session) -> None:
     for persona in ("guest", "ada", *OTHERS):
