@@ -707,7 +707,16 @@ INSERT INTO vocabulary.user_progress (user_id) SELECT id FROM vocabulary.users;
 
 
 def upgrade() -> None:
-    for part in (USER_API_KEYS, USER_PROGRESS, EXPORT_HISTORY, ABANDONED_EXPORT_FILES, PROGRESS, RULES, SECURITY, HISTORY):
+    for part in (
+        USER_API_KEYS,
+        USER_PROGRESS,
+        EXPORT_HISTORY,
+        ABANDONED_EXPORT_FILES,
+        PROGRESS,
+        RULES,
+        SECURITY,
+        HISTORY,
+    ):
         op.execute(part)
 
 
