@@ -92,7 +92,7 @@ def _first(error: ValidationError) -> ErrorDetails:
 def _invalid(fault: ErrorDetails, outer: str, *, skip: int = 0) -> InvalidInput:
     inner = fault.get("ctx", {}).get("path")
     place = fault["loc"][skip:]
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] in {"extra_forbidden", "invalid_key"}:
         place = place[:-1]  # a key that nobody knows is a stranger's text
     where = ".".join(str(part) for part in (outer, *place, inner) if part is not None)
     return InvalidInput(where, fault["type"], fault["msg"])

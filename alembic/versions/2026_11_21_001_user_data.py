@@ -185,9 +185,9 @@ CREATE TABLE vocabulary.abandoned_export_files (
     abandoned_at timestamptz DEFAULT now() NOT NULL,
     CONSTRAINT abandoned_export_files_pkey PRIMARY KEY (file_url)
 );
-COMMENT ON TABLE vocabulary.abandoned_export_files IS 'Files of exports that went with their learner, to be deleted.';
+COMMENT ON TABLE vocabulary.abandoned_export_files IS 'Files that no export has any more, to be deleted.';
 COMMENT ON COLUMN vocabulary.abandoned_export_files.file_url IS 'Where the file lies.';
-COMMENT ON COLUMN vocabulary.abandoned_export_files.abandoned_at IS 'When its export went.';
+COMMENT ON COLUMN vocabulary.abandoned_export_files.abandoned_at IS 'When that was noted.';
 """
 
 PROGRESS = """
@@ -491,7 +491,7 @@ COMMENT ON INDEX vocabulary.unique_user_progress IS 'One row a learner; lookups 
 COMMENT ON INDEX vocabulary.idx_user_progress_last_activity IS 'Recently active learners.';
 COMMENT ON INDEX vocabulary.export_history_pkey IS 'Identity.';
 COMMENT ON INDEX vocabulary.idx_export_history_user_id IS 'Exports of a learner; the foreign key.';
-COMMENT ON INDEX vocabulary.idx_export_history_status IS 'The queue, and the finished exports whose time may have come.';
+COMMENT ON INDEX vocabulary.idx_export_history_status IS 'Exports of a state: those whose time may have come, for one.';
 COMMENT ON INDEX vocabulary.idx_export_history_created_at IS 'Newest first.';
 COMMENT ON INDEX vocabulary.idx_export_history_export_type IS 'Exports of a kind.';
 COMMENT ON INDEX vocabulary.idx_export_history_queue IS 'The queue, oldest first: workers ask it all day.';
@@ -621,11 +621,16 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION carnivore.keep_export_file() IS 'Notes the file of an export that goes with its learner, so that it is deleted too.';
+COMMENT ON FUNCTION carnivore.keep_export_file() IS 'Notes a file that no export will have any more, so that it is deleted.';
 CREATE TRIGGER trigger_export_history_keep_file AFTER DELETE ON vocabulary.export_history
     FOR EACH ROW WHEN (OLD.file_url IS NOT NULL OR OLD.status = 'processing' AND OLD.data ? 'file')
     EXECUTE FUNCTION carnivore.keep_export_file();
 COMMENT ON TRIGGER trigger_export_history_keep_file ON vocabulary.export_history IS 'No file outlives its learner unnoticed.';
+CREATE TRIGGER trigger_export_history_keep_attempt AFTER UPDATE OF status ON vocabulary.export_history
+    FOR EACH ROW WHEN (OLD.status = 'processing' AND OLD.data ? 'file'
+        AND (NEW.status = 'processing' OR NEW.status = 'failed' AND NEW.data ? 'file'))
+    EXECUTE FUNCTION carnivore.keep_export_file();
+COMMENT ON TRIGGER trigger_export_history_keep_attempt ON vocabulary.export_history IS 'Nor does the file of an attempt that came to nothing, unless its worker says that it is gone.';
 REVOKE ALL ON FUNCTION carnivore.forget_validation(), carnivore.enforce_export_transition(),
     carnivore.keep_export_file()
     FROM PUBLIC, anon, authenticated, service_role;

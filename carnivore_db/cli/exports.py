@@ -153,7 +153,7 @@ def list_(
 
 @app.command()
 def expire() -> None:
-    """Delete files whose time has come, with their URLs, and those of learners who were erased.
+    """Delete files whose time has come, with their URLs, and those that no export has any more.
 
     Exit status: 0, or 1 when a file could not be deleted, 2 could not look.
     """
@@ -161,7 +161,7 @@ def expire() -> None:
         worker = _worker()
         with console.status("Deleting expired files"):
             result = worker.expire(db)
-    console.print(f"Exports expired: {result.exports}. Files of erased learners deleted: {result.abandoned}.")
+    console.print(f"Exports expired: {result.exports}. Files of no export deleted: {result.abandoned}.")
     for name, why in result.failed.items():
         problems.print(f"{name}: {why}", style="red", markup=False, soft_wrap=True)
     raise typer.Exit(1 if result.failed else 0)

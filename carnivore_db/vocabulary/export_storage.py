@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import fsspec
@@ -21,8 +22,11 @@ class Storage:
 
     def __init__(self, location: str) -> None:
         """`location`: a folder, made when missing, or an fsspec URL such as s3://bucket/folder; credentials
-        are that storage's own (for S3: AWS_*, FSSPEC_S3_*). Raises LookupError where fsspec has no way."""
+        are that storage's own (for S3: AWS_*, FSSPEC_S3_*). Raises LookupError where fsspec has no way, or
+        for a password in the URL: learners would read it. StorageError where it cannot be reached."""
         self._fs, self._root = _reach(location)
+        if urlsplit(location).password is not None:
+            raise LookupError("a location must not hold a password; give it by the storage's own settings")
         # fsspec's own address of a path lacks the host where the location had one.
         whole = self._fs.unstrip_protocol(self._root) if _is_local(self._fs) else location
         self._address = str(whole).rstrip("/")

@@ -5,7 +5,7 @@ It reads as the learner, bound by row security: whatever a filter says, an expor
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -66,7 +66,8 @@ def work(
             given_up = exports.give_up(tx, lease=lease, max_retries=max_retries)
             export = exports.take(tx, lease=lease, max_retries=max_retries)
         for lost in given_up:
-            _clean(storage, lost, lost.retry_count + 1)
+            _delete(storage, _path(lost, lost.retry_count))
+            yield Outcome(lost, lost.status)
         if export is None:
             return
         yield _make(db, storage, export, on_progress)
@@ -76,17 +77,19 @@ def _path(export: Export, attempt: int) -> str:
     return f"{export.user_id}/{export.id}-{attempt}.{export.export_format}"
 
 
-def _clean(storage: Storage, export: Export, attempts: int) -> None:
-    """Delete what the first `attempts` attempts may have left: their workers died before they could say."""
-    for attempt in range(attempts):
-        # What cannot be deleted now is tried again by the next attempt.
-        with suppress(StorageError):
-            export_storage.delete(storage.url(_path(export, attempt)))
+def _delete(storage: Storage, path: str) -> bool:
+    """Delete what an attempt may have left. Returns whether it is gone; `expire` deletes what is not."""
+    try:
+        export_storage.delete(storage.url(path))
+    except StorageError:
+        return False
+    return True
 
 
 def _make(db: Database, storage: Storage, export: Export, on_progress: OnProgress) -> Outcome:
     path = _path(export, export.retry_count)
-    _clean(storage, export, export.retry_count)
+    if export.retry_count:
+        _delete(storage, _path(export, export.retry_count - 1))
     try:
         # Before there is a file: should its worker and its learner go, the database still knows of it.
         _say(db, export, 0, {"file": storage.url(path)})
@@ -95,9 +98,8 @@ def _make(db: Database, storage: Storage, export: Export, on_progress: OnProgres
     except (Busy, Unavailable):
         raise  # nobody knows what was saved
     except Exception as error:  # noqa: BLE001 - whatever a library for files raises
-        with suppress(StorageError):
-            export_storage.delete(storage.url(path))
-        return Outcome(export, "lost") if isinstance(error, ExportLost) else _fail(db, export, error)
+        gone = _delete(storage, path)
+        return Outcome(export, "lost") if isinstance(error, ExportLost) else _fail(db, export, error, gone)
     return Outcome(made, made.status)
 
 
@@ -110,14 +112,14 @@ def _complete(db: Database, storage: Storage, path: str, export: Export, records
         )
 
 
-def _fail(db: Database, export: Export, error: Exception) -> Outcome:
+def _fail(db: Database, export: Export, error: Exception, file_gone: bool) -> Outcome:
     if isinstance(error, StorageError):
         why = error.reason
     else:
         why = str(error) if isinstance(error, CarnivoreError) else export_storage.reason(error)
     try:
         with db.transaction(identity.service()) as tx:
-            failed = exports.fail(tx, export.id, export.retry_count, why[:500])
+            failed = exports.fail(tx, export.id, export.retry_count, why[:500], file_gone=file_gone)
     except ExportLost:
         return Outcome(export, "lost")
     return Outcome(failed, failed.status)
@@ -168,7 +170,7 @@ def _chosen(export: Export, *what: Any) -> Select[Any]:
 
 @dataclass
 class Expired:
-    """Exports whose file was deleted, files whose learner went, and what could not be deleted."""
+    """Exports whose file was deleted, files that no export had any more, and what could not be deleted."""
 
     exports: int = 0
     abandoned: int = 0
@@ -176,7 +178,8 @@ class Expired:
 
 
 def expire(db: Database) -> Expired:
-    """Delete the files whose time has come, and their URLs; then those of learners who were erased.
+    """Delete the files whose time has come, and their URLs; then those that no export has any more: of
+    learners who were erased, and of attempts that came to nothing.
 
     Wherever they lie. Safe at any time and in any number at once; a second run finds nothing.
     """

@@ -115,6 +115,7 @@ def give_up(
     return list(found)
 
 
+_WITHOUT_FILE = Export.data.op("-")("file")
 # Word for word as the index of the queue has it.
 _QUEUED = text("status IN ('pending', 'processing')")
 
@@ -154,6 +155,7 @@ def complete(
         attempt,
         status="completed",
         error_message=None,
+        data=_WITHOUT_FILE,  # `file_url` has it from now on, until it expires
         records_count=records,
         file_size_bytes=size,
         file_url=url,
@@ -162,9 +164,20 @@ def complete(
 
 
 @validated
-def fail(tx: Session, export_id: UUID, attempt: Number, why: Annotated[str, Field(max_length=500)]) -> Export:
-    """Finish an export without a file and say why. Raises ExportLost."""
-    return _held(tx, export_id, attempt, status="failed", error_message=why)
+def fail(
+    tx: Session,
+    export_id: UUID,
+    attempt: Number,
+    why: Annotated[str, Field(max_length=500)],
+    *,
+    file_gone: bool = True,
+) -> Export:
+    """Finish an export without a file and say why. Raises ExportLost.
+
+    Unless `file_gone`, what was written lies about still, and the next `expire` deletes it.
+    """
+    values: dict[str, object] = {"data": _WITHOUT_FILE} if file_gone else {}
+    return _held(tx, export_id, attempt, status="failed", error_message=why, **values)
 
 
 @validated
@@ -188,7 +201,7 @@ def expire(tx: Session, export_id: UUID) -> Export:
 
 @validated
 def next_abandoned(tx: Session, *, after: str = "") -> str | None:
-    """The next file whose export went with its learner; `after`: the URL seen before it."""
+    """The next file that no export has any more; `after`: the URL seen before it."""
     left = select(AbandonedExportFile.file_url).where(AbandonedExportFile.file_url > after)
     return tx.scalars(left.order_by(AbandonedExportFile.file_url).limit(1)).one_or_none()
 

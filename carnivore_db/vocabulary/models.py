@@ -396,9 +396,7 @@ class Export(Base):
 
 class AbandonedExportFile(Base):
     __tablename__ = "abandoned_export_files"
-    __table_args__ = (
-        {"schema": SCHEMA, "comment": "Files of exports that went with their learner, to be deleted."},
-    )
+    __table_args__ = ({"schema": SCHEMA, "comment": "Files that no export has any more, to be deleted."},)
 
     file_url: Mapped[str] = mapped_column(Text, primary_key=True, comment="Where the file lies.")
-    abandoned_at: Mapped[Now] = mapped_column(comment="When its export went.")
+    abandoned_at: Mapped[Now] = mapped_column(comment="When that was noted.")

@@ -307,7 +307,7 @@ def test_expire_deletes_and_says_how_many(exporting: Exporting, folder: Folder) 
     for exported, gone in ((1, 1), (0, 0)):
         expired = run("expire", exporting=exporting)
         assert expired.exit_code == 0
-        words = f"Exports expired: {exported}. Files of erased learners deleted: {gone}."
+        words = f"Exports expired: {exported}. Files of no export deleted: {gone}."
         assert words in expired.output
         assert len(folder.files()) == 2
 
@@ -326,7 +326,7 @@ def test_a_file_that_cannot_be_deleted_is_exit_status_1(exporting: Exporting, fo
         path.mkdir()
     expired = run("expire", exporting=exporting)
     assert expired.exit_code == 1
-    assert "Exports expired: 1. Files of erased learners deleted: 0." in expired.output
+    assert "Exports expired: 1. Files of no export deleted: 0." in expired.output
     why = "a file could not be written, read or deleted: IsADirectoryError: Is a directory"
     assert f"{stuck}: {why}" in expired.output
     assert f"{erased}-0.csv: {why}" in expired.output

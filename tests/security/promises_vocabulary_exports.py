@@ -210,6 +210,32 @@ def the_file_that_a_worker_has_begun_is_noted_too_when_its_export_goes(s: Sessio
     assert noted == [("s3://exports/gone.csv",), ("s3://exports/processing.csv",)]
 
 
+@promise(f"{FILES} keep_export_file trigger_export_history_keep_attempt clause")
+def the_file_of_an_attempt_that_came_to_nothing_is_noted(s: Session) -> None:
+    begun = """UPDATE vocabulary.export_history SET data = '{"file": "s3://exports/half.csv"}'"""
+    noted = f"SELECT count(*) FROM {FILES} WHERE file_url = 's3://exports/half.csv'"
+    finished = "records_count = 1, file_size_bytes = 1, file_url = 's3://exports/new.csv', expires_at = now()"
+    for change, notes in (
+        ("status = 'processing', data = '{}'", 1),
+        ("status = 'failed', error_message = 'full'", 1),
+        ("status = 'failed', error_message = 'full', data = '{}'", 0),
+        (f"status = 'completed', {finished}", 0),
+        ("records_count = 5", 0),
+    ):
+        for persona in SERVICES:
+            with s.undone():
+                s.superuser.allows(f"{begun} WHERE status = 'processing'")
+                s.as_(persona).allows(f"UPDATE {TABLE} SET {change} WHERE status = 'processing'")
+                assert s.superuser.value(noted) == notes, change
+    with s.undone():
+        s.superuser.allows(f"{begun} WHERE status = 'pending'")
+        s.as_("service").allows(f"UPDATE {TABLE} SET status = 'processing' WHERE status = 'pending'")
+        assert s.superuser.value(noted) == 0
+    # No file, nothing to note.
+    s.as_("service").allows(f"UPDATE {TABLE} SET status = 'processing' WHERE status = 'processing'")
+    assert s.superuser.value(f"SELECT count(*) FROM {FILES}") == 1
+
+
 @promise(f"{FILES} SELECT INSERT UPDATE DELETE")
 def files_to_be_deleted_are_the_services_alone_to_read_and_strike_off(s: Session) -> None:
     for persona in ("guest", "ada", *OTHERS):

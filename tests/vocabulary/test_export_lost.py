@@ -133,29 +133,30 @@ def leave(exporting: Exporting, folder: Folder, key: UUID, attempts: int) -> Non
         folder.put(f"{ada}/{key}-{attempt}.csv{'.part' if attempt == 0 else ''}", b"mine")
 
 
-def test_an_attempt_deletes_what_earlier_ones_left(exporting: Exporting, folder: Folder) -> None:
+def test_an_attempt_deletes_what_the_one_before_left(exporting: Exporting, folder: Folder) -> None:
     ada = exporting.learner()
     key = exporting.ask(ada)
-    exporting.lose(key, 3)
-    leave(exporting, folder, key, 3)
+    exporting.lose(key)
+    leave(exporting, folder, key, 1)
     folder.put(f"{ada}/{UUID(int=1)}-0.csv", b"another export's")
     (outcome,) = exporting.work(folder.location, lease=LEASE)
-    assert (outcome.status, outcome.export.retry_count) == ("completed", 3)
+    assert (outcome.status, outcome.export.retry_count) == ("completed", 1)
     assert set(folder.files()) == {name_of(outcome.export), f"{ada}/{UUID(int=1)}-0.csv"}
     assert folder.unfinished() == []
 
 
 def test_an_export_that_is_given_up_leaves_no_file(exporting: Exporting, folder: Folder) -> None:
     key = exporting.ask(exporting.learner())
-    exporting.lose(key, 3)
-    leave(exporting, folder, key, 3)
-    assert exporting.work(folder.location, lease=LEASE, max_retries=2) == []
+    exporting.lose(key)
+    leave(exporting, folder, key, 1)
+    (outcome,) = exporting.work(folder.location, lease=LEASE, max_retries=0)
+    assert (outcome.export.id, outcome.status) == (key, "failed")
     row = exporting.row(key)
-    assert (row["status"], row["error_message"]) == ("failed", "its worker was lost 3 times")
+    assert (row["status"], row["error_message"]) == ("failed", "its worker was lost 1 times")
     assert (folder.files(), folder.unfinished()) == ({}, [])
 
 
-def test_leftovers_that_cannot_be_deleted_end_no_worker(
+def test_leftovers_that_cannot_be_deleted_end_no_worker_and_are_deleted_later(
     exporting: Exporting, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ada = exporting.learner()
@@ -163,7 +164,10 @@ def test_leftovers_that_cannot_be_deleted_end_no_worker(
     exporting.lose(hopeless, 2)
     exporting.lose(lost)
     storage = Storage(folder.location)
-    storage.check()
+    for key, attempt in ((hopeless, 1), (lost, 0)):
+        path = f"{ada}/{key}-{attempt}.csv"
+        folder.put(path, b"half")
+        exporting.tamper(key, data=json.dumps({**exporting.row(key)["data"], "file": storage.url(path)}))
     monkeypatch.setattr(storage, "check", lambda: None)
 
     def refuse(url: str) -> None:
@@ -171,8 +175,12 @@ def test_leftovers_that_cannot_be_deleted_end_no_worker(
 
     monkeypatch.setattr(export_worker.export_storage, "delete", refuse)
     outcomes = list(export_worker.work(exporting.db, storage, lease=LEASE, max_retries=1))
-    assert [(outcome.export.id, outcome.status) for outcome in outcomes] == [(lost, "completed")]
+    ends = [(outcome.export.id, outcome.status) for outcome in outcomes]
+    assert ends == [(hopeless, "failed"), (lost, "completed")]
     assert exporting.row(hopeless)["status"] == "failed"
+    monkeypatch.undo()
+    assert exporting.expire().abandoned == 2
+    assert set(folder.files()) == {name_of(outcomes[1].export)}
 
 
 @pytest.mark.parametrize("ending", [".csv.part", ".csv"])

@@ -218,3 +218,9 @@ def test_a_host_that_refuses_a_connection_is_a_storage_error() -> None:
         port = closed.getsockname()[1]
     with pytest.raises(StorageError):
         export_storage.read(f"ftp://127.0.0.1:{port}/exports/x-0.csv")
+
+
+def test_a_password_in_the_location_is_refused_and_not_repeated() -> None:
+    with pytest.raises(LookupError, match="password") as caught:
+        Storage("http://ada:hunter2@127.0.0.1/x")
+    assert "hunter2" not in str(caught.value)
