@@ -157,5 +157,10 @@ def purge_expired(tx: Session, *, batch: BatchSize = 1000) -> int:
         .limit(batch)
         .with_for_update(skip_locked=True)
     )
-    gone = delete(Calculator2Session).where(Calculator2Session.id.in_(expired))
-    return len(tx.scalars(gone.returning(Calculator2Session.id)).all())
+    # By itself: inside the DELETE, a plan may run it once for each row and lock, and delete, more than `batch`.
+    due = tx.scalars(expired).all()
+    return len(
+        tx.scalars(
+            delete(Calculator2Session).where(Calculator2Session.id.in_(due)).returning(Calculator2Session.id)
+        ).all()
+    )

@@ -218,8 +218,13 @@ def purge_expired(tx: Session, *, grace: Grace, batch: BatchSize = 1000) -> int:
         .limit(batch)
         .with_for_update(skip_locked=True)
     )
-    gone = delete(GeneratedReport).where(GeneratedReport.id.in_(expired))
-    return len(tx.scalars(gone.returning(GeneratedReport.id)).all())
+    # By itself: inside the DELETE, a plan may run it once for each row and lock, and delete, more than `batch`.
+    due = tx.scalars(expired).all()
+    return len(
+        tx.scalars(
+            delete(GeneratedReport).where(GeneratedReport.id.in_(due)).returning(GeneratedReport.id)
+        ).all()
+    )
 
 
 def _must_exist(tx: Session, report_id: int) -> datetime:
