@@ -218,7 +218,7 @@ def purge_expired(tx: Session, *, grace: Grace, batch: BatchSize = 1000) -> int:
         .limit(batch)
         .with_for_update(skip_locked=True)
     )
-    # By itself: inside the DELETE, a plan may run it once for each row and lock, and delete, more than `batch`.
+    # By itself: a plan may run it once for each row of the DELETE, and lock and delete more than `batch`.
     due = tx.scalars(expired).all()
     return len(
         tx.scalars(

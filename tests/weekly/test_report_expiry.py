@@ -183,6 +183,20 @@ def test_purging_goes_by_batches_oldest_first(caller: Caller, owner: psycopg.Con
         assert [row["id"] for row in left] == by_age
 
 
+def test_purging_keeps_to_its_batch_whatever_the_plan(caller: Caller, owner: psycopg.Connection) -> None:
+    """A plan that joins by loops runs a subquery once for each row."""
+    session = start_session(caller)
+    for days in range(5):
+        ended_report(owner, session.id, ago=timedelta(days=days + 1))
+
+    def purge(tx: Session) -> int:
+        for method in ("hashjoin", "mergejoin", "material", "hashagg", "sort"):
+            tx.execute(text(f"SET LOCAL enable_{method} = off"))
+        return reports.purge_expired(tx, grace=timedelta(0), batch=2)
+
+    assert [caller.run(SERVICE, purge) for _ in range(4)] == [2, 2, 1, 0]
+
+
 def test_what_hangs_on_a_purged_report_goes_with_it(caller: Caller, owner: psycopg.Connection) -> None:
     session = start_session(caller)
     kept, made, form = (
