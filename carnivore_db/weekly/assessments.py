@@ -67,12 +67,7 @@ def find_by_checkout(tx: Session, stripe_session_id: StripeId) -> AssessmentSess
 
 
 def _find(tx: Session, which: ColumnElement[bool]) -> AssessmentSession:
-    found = tx.scalars(
-        select(AssessmentSession).where(which), execution_options={"populate_existing": True}
-    ).one_or_none()
-    if found is None:
-        raise SessionNotFound
-    return found
+    return one(tx, select(AssessmentSession).where(which), SessionNotFound)
 
 
 @validated

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import bindparam, delete, func, insert, select, text, update
+from sqlalchemy import bindparam, func, insert, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
@@ -14,7 +14,7 @@ from carnivore_db import tokens
 from carnivore_db.base import JsonObject
 from carnivore_db.errors import CalculatorNotFound, InvalidInput, SessionNotFound
 from carnivore_db.inputs import BatchSize, FilledText, Id, validated
-from carnivore_db.rows import one
+from carnivore_db.rows import one, purge
 from carnivore_db.weekly.models import Calculator2Session
 from carnivore_db.weekly.payloads import FormStateInput
 from carnivore_db.weekly.sessions import PaymentStatus
@@ -147,20 +147,8 @@ def purge_expired(tx: Session, *, batch: BatchSize = 1000) -> int:
     Returns how many went; fewer than `batch` means that none is left which nobody has locked. A paid session
     stays: its refund must find it.
     """
-    expired = (
-        select(Calculator2Session.id)
-        .where(
-            Calculator2Session.expires_at < func.now(),
-            Calculator2Session.payment_status.in_(("pending", "failed")),
-        )
-        .order_by(Calculator2Session.expires_at)
-        .limit(batch)
-        .with_for_update(skip_locked=True)
+    which = (
+        Calculator2Session.expires_at < func.now(),
+        Calculator2Session.payment_status.in_(("pending", "failed")),
     )
-    # By itself: a plan may run it once for each row of the DELETE, and lock and delete more than `batch`.
-    due = tx.scalars(expired).all()
-    return len(
-        tx.scalars(
-            delete(Calculator2Session).where(Calculator2Session.id.in_(due)).returning(Calculator2Session.id)
-        ).all()
-    )
+    return purge(tx, Calculator2Session.id, *which, oldest=Calculator2Session.expires_at, batch=batch)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 from pydantic import AwareDatetime, Field
-from sqlalchemy import ColumnElement, Interval, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Interval, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from carnivore_db import tokens
@@ -24,6 +24,7 @@ from carnivore_db.inputs import (
     Validity,
     validated,
 )
+from carnivore_db.rows import purge
 from carnivore_db.weekly.models import GeneratedReport
 from carnivore_db.weekly.payloads import KIB, QuestionnaireInput
 
@@ -211,20 +212,8 @@ def purge_expired(tx: Session, *, grace: Grace, batch: BatchSize = 1000) -> int:
     Oldest first, as the service. Returns how many went; fewer than `batch` means that none is left which
     nobody has locked.
     """
-    expired = (
-        select(GeneratedReport.id)
-        .where(GeneratedReport.expires_at < func.now() - _hours(grace))
-        .order_by(GeneratedReport.expires_at)
-        .limit(batch)
-        .with_for_update(skip_locked=True)
-    )
-    # By itself: a plan may run it once for each row of the DELETE, and lock and delete more than `batch`.
-    due = tx.scalars(expired).all()
-    return len(
-        tx.scalars(
-            delete(GeneratedReport).where(GeneratedReport.id.in_(due)).returning(GeneratedReport.id)
-        ).all()
-    )
+    expired = GeneratedReport.expires_at < func.now() - _hours(grace)
+    return purge(tx, GeneratedReport.id, expired, oldest=GeneratedReport.expires_at, batch=batch)
 
 
 def _must_exist(tx: Session, report_id: int) -> datetime:

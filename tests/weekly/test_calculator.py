@@ -271,3 +271,16 @@ def test_a_visitor_may_not_touch_the_payment(caller: Caller) -> None:
     with pytest.raises(errors.PermissionRefused):
         caller.call(VISITOR, calculator.start)
     assert caller.call(VISITOR, calculator.resume, made.session_token).payment_status == "pending"
+
+
+@pytest.mark.slow
+def test_a_batch_may_be_larger_than_a_statement_takes_parameters(
+    caller: Caller, owner: psycopg.Connection
+) -> None:
+    owner.execute(
+        "INSERT INTO public.calculator2_sessions (session_token, created_at, last_active_at, expires_at)"
+        " SELECT replace(gen_random_uuid()::text, '-', ''), now() - interval '3 days',"
+        " now() - interval '3 days', now() - interval '1 day' FROM generate_series(1, 66000)"
+    )
+    purged = [caller.call(SERVICE, calculator.purge_expired, batch=65_900) for _ in range(2)]
+    assert purged == [65_900, 100]
