@@ -153,6 +153,22 @@ def _check_json_value(value: object, levels: int) -> None:
             _check_json_value(item, levels - 1)
 
 
+class Hidden(BaseModel):
+    """What people say of themselves: it does not belong into a log, so its repr shows nothing."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    def __repr_args__(self) -> list[tuple[str | None, object]]:
+        """Nothing."""
+        return []
+
+
+class Payload(Hidden):
+    """A JSON object that keeps the keys it does not know."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 def payload(model: type[BaseModel], limit: int) -> PlainValidator:
     """A check of JSON objects: the keys that `model` knows by its types, the others kept as they are."""
 

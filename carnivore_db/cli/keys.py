@@ -37,7 +37,7 @@ def reencrypt(
                 batch=batch,
                 on_progress=lambda done, total: progress.update(task, completed=done, total=total),
             )
-            progress.update(task, total=progress.tasks[0].completed)
+            progress.update(task, total=progress.tasks[task].completed)
     console.print(f"Keys re-encrypted: {result.done}. Not possible: {len(result.failed)}.")
     for (learner, provider), why in result.failed.items():
         problems.print(f"{learner} {provider}: {why}", style="red", markup=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, SecretStr
 from pydantic_core import PydanticCustomError
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -70,7 +70,7 @@ def get(tx: Session, keyring: Keyring, user_id: UUID, provider: Provider) -> Sec
 
     Raises ApiKeyNotFound, ApiKeyInactive, KeyMissing, DecryptionFailed.
     """
-    row = _row(tx, user_id)
+    row = one(tx, _mine(user_id), ApiKeyNotFound)
     sealed: str | None = getattr(row, column(provider))
     if sealed is None:
         raise ApiKeyNotFound
@@ -82,7 +82,7 @@ def get(tx: Session, keyring: Keyring, user_id: UUID, provider: Provider) -> Sec
 @validated
 def status(tx: Session, user_id: UUID) -> KeyStatus:
     """Which keys a learner has and whether they are in use; none and in use when there never was one."""
-    row = _find(tx, user_id)
+    row = tx.scalars(_mine(user_id), execution_options=FRESH).one_or_none()
     return KeyStatus((), is_active=True, last_validated_at=None) if row is None else _status(row)
 
 
@@ -112,7 +112,7 @@ class StoredKeys:
 @validated
 def read(tx: Session, user_id: UUID) -> StoredKeys:
     """A learner's keys, still encrypted, for `ask`. Raises ApiKeyNotFound when there is none."""
-    row = _row(tx, user_id)
+    row = one(tx, _mine(user_id), ApiKeyNotFound)
     sealed = {each: text for each in PROVIDERS if (text := getattr(row, column(each))) is not None}
     if not sealed:
         raise ApiKeyNotFound
@@ -163,16 +163,8 @@ def _change(tx: Session, user_id: UUID, **values: object) -> UserApiKeys:
     return one(tx, change.returning(UserApiKeys), ApiKeyNotFound)
 
 
-def _find(tx: Session, user_id: UUID) -> UserApiKeys | None:
-    mine = select(UserApiKeys).where(UserApiKeys.user_id == user_id)
-    return tx.scalars(mine, execution_options=FRESH).one_or_none()
-
-
-def _row(tx: Session, user_id: UUID) -> UserApiKeys:
-    row = _find(tx, user_id)
-    if row is None:
-        raise ApiKeyNotFound
-    return row
+def _mine(user_id: UUID) -> Select[UserApiKeys]:
+    return select(UserApiKeys).where(UserApiKeys.user_id == user_id)
 
 
 def _status(row: UserApiKeys) -> KeyStatus:

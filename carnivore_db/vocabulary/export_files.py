@@ -14,7 +14,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from datetime import UTC
 from hashlib import sha256
 from pathlib import Path
@@ -105,25 +105,24 @@ def write_anki(file: BinaryIO, user_id: UUID, sessions: Sessions) -> Iterator[in
     deck_id = int.from_bytes(sha256(user_id.bytes).digest()[:6])
     deck = genanki.Deck(deck_id, "Spanish vocabulary")
     deck.add_model(_CARD)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as folder:
         collection = Path(folder, "collection.anki2")
-        database = stack.enter_context(closing(sqlite3.connect(collection)))
-        cursor = database.cursor()
-        now = time.time()
-        ids = itertools.count(int(now * 1000))
-        genanki.Package(deck).write_to_db(cursor, now, ids)
-        # Notes go in one by one: genanki's own list of them would hold them all in memory.
-        cursor.execute("CREATE TEMPORARY TABLE seen (guid text PRIMARY KEY) WITHOUT ROWID")
-        notes = 0
-        for session in sessions:
-            for fields in _words(session.session_data):
-                guid = genanki.guid_for(user_id, fields[0])
-                if cursor.execute("INSERT OR IGNORE INTO seen VALUES (?)", [guid]).rowcount:
-                    genanki.Note(_CARD, fields, guid=guid).write_to_db(cursor, now, deck_id, ids)
-                    notes += 1
-            yield notes
-        database.commit()
-        stack.close()
+        with closing(sqlite3.connect(collection)) as database:
+            cursor = database.cursor()
+            now = time.time()
+            ids = itertools.count(int(now * 1000))
+            genanki.Package(deck).write_to_db(cursor, now, ids)
+            # Notes go in one by one: genanki's own list of them would hold them all in memory.
+            cursor.execute("CREATE TEMPORARY TABLE seen (guid text PRIMARY KEY) WITHOUT ROWID")
+            notes = 0
+            for session in sessions:
+                for fields in _words(session.session_data):
+                    guid = genanki.guid_for(user_id, fields[0])
+                    if cursor.execute("INSERT OR IGNORE INTO seen VALUES (?)", [guid]).rowcount:
+                        genanki.Note(_CARD, fields, guid=guid).write_to_db(cursor, now, deck_id, ids)
+                        notes += 1
+                yield notes
+            database.commit()
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as package:
             package.write(collection, collection.name)
             package.writestr("media", "{}")

@@ -11,11 +11,12 @@ from uuid import UUID
 from pydantic import Field
 from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, text, tuple_, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from carnivore_db.base import JsonObject
 from carnivore_db.errors import ExportLost, ExportNotFound, ExportTransition
 from carnivore_db.inputs import Limit, Validity, validated
-from carnivore_db.rows import FRESH
+from carnivore_db.rows import FRESH, one
 from carnivore_db.vocabulary.models import AbandonedExportFile, Export, ExportStatus, ExportType
 from carnivore_db.vocabulary.payloads import Filters
 
@@ -45,10 +46,7 @@ def request(tx: Session, user_id: UUID, export_type: ExportType, filters: Filter
 @validated
 def get(tx: Session, export_id: UUID) -> Export:
     """The export of this id, with its progress. Raises ExportNotFound, also where row security hides it."""
-    found = tx.scalars(select(Export).where(Export.id == export_id), execution_options=FRESH).one_or_none()
-    if found is None:
-        raise ExportNotFound
-    return found
+    return one(tx, select(Export).where(Export.id == export_id), ExportNotFound)
 
 
 @validated
@@ -193,10 +191,7 @@ def take_expired(tx: Session, *, after: Export | None = None) -> Export | None:
 @validated
 def expire(tx: Session, export_id: UUID) -> Export:
     """Note that an export's file is gone; its URL goes too. Raises ExportNotFound, ExportTransition."""
-    gone = _update(tx, Export.id == export_id, status="expired", file_url=None)
-    if gone is None:
-        raise ExportNotFound
-    return gone
+    return one(tx, _changed(Export.id == export_id, status="expired", file_url=None), ExportNotFound)
 
 
 @validated
@@ -214,12 +209,12 @@ def forget_abandoned(tx: Session, url: str) -> None:
 
 def _held(tx: Session, export_id: UUID, attempt: int, **values: object) -> Export:
     mine = (Export.id == export_id, Export.status == "processing", Export.retry_count == attempt)
-    found = _update(tx, *mine, **values)
-    if found is None:
-        raise ExportLost
-    return found
+    return one(tx, _changed(*mine, **values), ExportLost)
 
 
 def _update(tx: Session, *which: ColumnElement[bool], **values: object) -> Export | None:
-    change = update(Export).where(*which).values(**values).returning(Export)
-    return tx.scalars(change, execution_options=FRESH).one_or_none()
+    return tx.scalars(_changed(*which, **values), execution_options=FRESH).one_or_none()
+
+
+def _changed(*which: ColumnElement[bool], **values: object) -> ReturningUpdate[Export]:
+    return update(Export).where(*which).values(**values).returning(Export)

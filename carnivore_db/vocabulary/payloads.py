@@ -8,19 +8,20 @@ from typing import Annotated
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from carnivore_db.base import JsonObject
-from carnivore_db.inputs import FilledText, Text, payload
+from carnivore_db.inputs import FilledText, Hidden, Payload, Text, payload
 from carnivore_db.vocabulary.models import MOST, Language, Level, SessionType, Style, Theme
 
 KIB = 1024
 
 Count = Annotated[int, Field(strict=True, ge=0, le=MOST)]
+_STRICT = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Work(BaseModel):
     """What was done in a session so far (document 001). Numbers replace those stored; None leaves them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = _STRICT
 
     images_processed: Count | None = None
     descriptions_generated: Count | None = None
@@ -36,10 +37,10 @@ class Work(BaseModel):
         return self.model_dump(exclude_none=True)
 
 
-class Profile(BaseModel):
+class Profile(Hidden):
     """What a learner says of themselves and prefers (document 001). Only what was given changes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = _STRICT
 
     username: Annotated[str, Field(pattern="^[A-Za-z0-9_]{3,50}$")] | None = None
     full_name: Annotated[FilledText, Field(min_length=2, max_length=255)] | None = None
@@ -57,34 +58,26 @@ class Profile(BaseModel):
         """What was given, by column; None empties one that may be empty."""
         return self.model_dump(exclude_unset=True)
 
-    def __repr_args__(self) -> list[tuple[str | None, object]]:
-        """Nothing: a person's name does not belong into a log."""
-        return []
 
-
-class Word(BaseModel):
+class Word(Payload):
     """A word or phrase with its translation: a card of an Anki export."""
-
-    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
 
     word: Annotated[str, Field(min_length=1, max_length=500)]
     translation: Annotated[str, Field(max_length=500)] = ""
     example: Annotated[str, Field(max_length=2000)] = ""
 
 
-class SessionData(BaseModel):
+class SessionData(Payload):
     """`sessions.session_data` (document 001): what was learned, for the app and for exports."""
 
-    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
-
-    vocabulary: list[Word] = []
-    phrases: list[Word] = []
+    vocabulary: list[Word] = Field(default_factory=list)
+    phrases: list[Word] = Field(default_factory=list)
 
 
 class Filters(BaseModel):
     """`export_history.filters` (document 001): which of a learner's sessions an export holds."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = _STRICT
 
     since: AwareDatetime | None = None  # started at this moment or later
     until: AwareDatetime | None = None  # started before this moment

@@ -35,11 +35,7 @@ class Difference:
 @validated
 def get(tx: Session, user_id: UUID) -> UserProgress:
     """The learner's progress. Raises UserNotFound, also for a row that the caller may not see."""
-    mine = select(UserProgress).where(UserProgress.user_id == user_id)
-    found = tx.scalars(mine, execution_options=FRESH).one_or_none()
-    if found is None:
-        raise UserNotFound
-    return found
+    return one(tx, select(UserProgress).where(UserProgress.user_id == user_id), UserNotFound)
 
 
 def streak_on(progress: UserProgress, day: date) -> int:

@@ -51,11 +51,7 @@ def start(
 @validated
 def get(tx: Session, session_id: UUID) -> LearningSession:
     """The session of this id. Raises SessionNotFound, also for a row that the caller may not see."""
-    mine = select(LearningSession).where(LearningSession.id == session_id)
-    found = tx.scalars(mine, execution_options=FRESH).one_or_none()
-    if found is None:
-        raise SessionNotFound
-    return found
+    return one(tx, select(LearningSession).where(LearningSession.id == session_id), SessionNotFound)
 
 
 @validated
@@ -85,7 +81,7 @@ def save(
     values = dict[str, object](work.values() if work else {})
     if session_data is not None:
         values["session_data"] = LearningSession.session_data.op("||")(session_data)
-    return _change(tx, session_id, **values) if values else get(tx, session_id)
+    return _change(tx, session_id, **values)
 
 
 @validated
@@ -130,7 +126,7 @@ def correct(
     """
     given = {"started_at": started_at, "ended_at": ended_at, "session_type": session_type}
     values = {column: value for column, value in given.items() if value is not None}
-    session = _change(tx, session_id, **values) if values else get(tx, session_id)
+    session = _change(tx, session_id, **values)
     if duration_minutes is None:
         return session
     # By itself: beside new moments, the database takes the number that it derived before for its own.
@@ -153,6 +149,8 @@ def assign(tx: Session, session_id: UUID, user_id: UUID) -> LearningSession:
 
 
 def _change(tx: Session, session_id: UUID, **values: object) -> LearningSession:
+    if not values:
+        return get(tx, session_id)
     change = update(LearningSession).where(LearningSession.id == session_id).values(**values)
     return one(tx, change.returning(LearningSession), SessionNotFound)
 
@@ -160,6 +158,5 @@ def _change(tx: Session, session_id: UUID, **values: object) -> LearningSession:
 @validated
 def remove(tx: Session, session_id: UUID) -> None:
     """Delete a session; progress no longer counts it. Raises SessionNotFound."""
-    which = delete(LearningSession).where(LearningSession.id == session_id)
-    if tx.scalars(which.returning(LearningSession.id)).one_or_none() is None:
-        raise SessionNotFound
+    gone = delete(LearningSession).where(LearningSession.id == session_id).returning(LearningSession.id)
+    one(tx, gone, SessionNotFound)

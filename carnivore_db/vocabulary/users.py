@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from carnivore_db.errors import UserNotFound
 from carnivore_db.inputs import Email, validated
-from carnivore_db.rows import FRESH, one
+from carnivore_db.rows import one
 from carnivore_db.vocabulary.models import User
 from carnivore_db.vocabulary.payloads import Profile
 
@@ -36,19 +36,13 @@ def find_by_email(tx: Session, email: Email) -> User:
 
 
 def _find(tx: Session, which: ColumnElement[bool]) -> User:
-    found = tx.scalars(select(User).where(which), execution_options=FRESH).one_or_none()
-    if found is None:
-        raise UserNotFound
-    return found
+    return one(tx, select(User).where(which), UserNotFound)
 
 
 @validated
 def save_profile(tx: Session, user_id: UUID, profile: Profile) -> User:
     """Save what `profile` was given, and leave the rest. Raises UserNotFound, AlreadyExists, InvalidInput."""
-    values = profile.values()
-    if not values:
-        return get(tx, user_id)
-    return _change(tx, user_id, **values)
+    return _change(tx, user_id, **profile.values())
 
 
 @validated
@@ -64,6 +58,8 @@ def record_login(tx: Session, user_id: UUID) -> User:
 
 
 def _change(tx: Session, user_id: UUID, **values: object) -> User:
+    if not values:
+        return get(tx, user_id)
     change = update(User).where(User.id == user_id).values(**values)
     return one(tx, change.returning(User), UserNotFound)
 
@@ -72,6 +68,4 @@ def _change(tx: Session, user_id: UUID, **values: object) -> User:
 def erase(tx: Session, user_id: UUID) -> None:
     """Delete a learner with all that is theirs, as the service; their exports' files go with the next
     `carnivore-db exports expire`. Raises UserNotFound."""
-    gone = tx.scalars(delete(User).where(User.id == user_id).returning(User.id)).one_or_none()
-    if gone is None:
-        raise UserNotFound
+    one(tx, delete(User).where(User.id == user_id).returning(User.id), UserNotFound)

@@ -6,10 +6,10 @@ more before the point returns as the whole number of the same digits.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from carnivore_db.base import JsonObject
-from carnivore_db.inputs import payload
+from carnivore_db.inputs import Payload, payload
 
 KIB = 1024
 
@@ -17,16 +17,6 @@ Amount = Annotated[int | float, Field(ge=0, le=1_000_000)]
 Short = Annotated[str, Field(max_length=200)]
 # A form half filled in: the browser sends numbers as it has them, as numbers or as typed text.
 Entry = int | float | Short | None
-
-
-class Payload(BaseModel):
-    """A JSON object that keeps the keys it does not know."""
-
-    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
-
-    def __repr_args__(self) -> list[tuple[str | None, object]]:
-        """Nothing: answers about a person's health do not belong into a log."""
-        return []
 
 
 class MacroData(Payload):

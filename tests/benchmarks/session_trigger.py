@@ -4,11 +4,9 @@ Run it as `python -m tests.benchmarks.session_trigger`. Document 001 allows 10 m
 again and again, on one connection of a private PostgreSQL; each statement is a transaction of its own.
 """
 
-import os
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import LiteralString
 from uuid import UUID
@@ -19,7 +17,8 @@ from rich.progress import track
 from rich.table import Table
 
 from carnivore_db import migrations
-from carnivore_db.local import Server, server
+from carnivore_db.demo.story import scratch_database
+from carnivore_db.local import server
 
 ALLOWED_MS = 10
 HISTORIES = (10, 1_000, 10_000)
@@ -132,21 +131,9 @@ def shown(cases: list[Case]) -> Table:
     return table
 
 
-@contextmanager
-def database(running: Server) -> Iterator[str]:
-    """A database of its own, dropped afterwards: the server may be DATABASE_URL's."""
-    name = f"session_trigger_{os.getpid()}"
-    with psycopg.connect(running.dsn("postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        try:
-            yield name
-        finally:
-            connection.execute(f"DROP DATABASE {name}")
-
-
 def main() -> None:
     console = Console(width=110)
-    with server() as running, database(running) as name:
+    with server() as running, scratch_database(running) as name:
         migrations.upgrade(running.url(name))
         with psycopg.connect(running.dsn(name), autocommit=True) as connection:
             cases = list(prepare(connection))

@@ -23,6 +23,7 @@ from carnivore_db.vocabulary.export_worker import Expired, Outcome, Storage, exp
 from carnivore_db.vocabulary.exports import ExportType
 from carnivore_db.vocabulary.models import Export
 from carnivore_db.vocabulary.payloads import Filters
+from tests.support.callers import Caller
 from tests.support.databases import TestDatabase
 
 SERVICE = identity.service()
@@ -218,3 +219,13 @@ _READ: dict[str, Callable[[str], Any]] = {
 def counted(export: Export) -> dict[str, int]:
     """How far its worker says that an export is."""
     return {name: export.data[name] for name in ("done", "total")}
+
+
+def take(caller: Caller, **options: object) -> Export | None:
+    return caller.call(SERVICE, exports.take, lease=LEASE, **options)  # type: ignore[arg-type]
+
+
+def taken(caller: Caller, **options: object) -> Export:
+    found = take(caller, **options)
+    assert found is not None
+    return found

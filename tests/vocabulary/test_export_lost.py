@@ -9,23 +9,12 @@ import pytest
 from carnivore_db import errors, identity
 from carnivore_db.vocabulary import export_worker, exports
 from carnivore_db.vocabulary.export_storage import Storage
-from carnivore_db.vocabulary.models import Export
 from tests.support.callers import Caller
-from tests.vocabulary.export_support import LEASE, SERVICE, Exporting, Folder, name_of
+from tests.vocabulary.export_support import LEASE, SERVICE, Exporting, Folder, name_of, take, taken
 
 pytest_plugins = ["tests.vocabulary.export_fixtures"]
 
 MOMENT = timedelta(seconds=10)
-
-
-def take(caller: Caller, **options: object) -> Export | None:
-    return caller.call(SERVICE, exports.take, lease=LEASE, **options)  # type: ignore[arg-type]
-
-
-def taken(caller: Caller, **options: object) -> Export:
-    found = take(caller, **options)
-    assert found is not None
-    return found
 
 
 def give_up(caller: Caller, **options: object) -> list[tuple[UUID, str, str | None]]:

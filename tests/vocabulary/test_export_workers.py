@@ -10,9 +10,8 @@ from sqlalchemy.orm import Session
 
 from carnivore_db import Database, errors
 from carnivore_db.vocabulary import exports
-from carnivore_db.vocabulary.models import Export
 from tests.support.callers import Caller
-from tests.vocabulary.export_support import LEASE, NOON, SERVICE, Exporting
+from tests.vocabulary.export_support import LEASE, NOON, SERVICE, Exporting, take, taken
 
 pytest_plugins = ["tests.vocabulary.export_fixtures"]
 
@@ -36,16 +35,6 @@ def queue(exporting: Exporting, number: int) -> list[UUID]:
         [exporting.learner(), NOON, number],
     )
     return [row["id"] for row in made]
-
-
-def take(caller: Caller, **options: object) -> Export | None:
-    return caller.call(SERVICE, exports.take, lease=LEASE, **options)  # type: ignore[arg-type]
-
-
-def taken(caller: Caller, **options: object) -> Export:
-    found = take(caller, **options)
-    assert found is not None
-    return found
 
 
 def test_exports_are_taken_oldest_first(exporting: Exporting, export_caller: Caller) -> None:
