@@ -6,14 +6,16 @@ from typing import Any
 
 from alembic import context
 from sqlalchemy import Connection, create_engine, pool, text
+from sqlalchemy.dialects.postgresql import CITEXT
 
-from carnivore_db.base import Base
+from carnivore_db.base import AUTH_USERS, Base
+from carnivore_db.conversation import models as conversation  # noqa: F401 - fills the metadata
 from carnivore_db.migrations import VERSION_SCHEMA
 from carnivore_db.settings import Settings
 from carnivore_db.vocabulary import models as vocabulary  # noqa: F401 - fills the metadata
 from carnivore_db.weekly import models as weekly  # noqa: F401 - fills the metadata
 
-SCHEMAS = {None, *(table.schema for table in Base.metadata.tables.values())}
+SCHEMAS = {None, *(table.schema for table in Base.metadata.tables.values())} - {AUTH_USERS.schema}
 
 # Any number that no other application uses for an advisory lock of its own.
 ADVISORY_LOCK = 4_012_014_020
@@ -23,6 +25,10 @@ settings = Settings()
 
 PARTITIONS = text("""
     SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r'
+""")
+CITEXT_NAME = text("""
+    SELECT format('%I.citext', nspname)
+    FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'citext'
 """)
 
 
@@ -35,11 +41,15 @@ def options(partitions: frozenset[str] = frozenset()) -> dict[str, Any]:
             return name in SCHEMAS
         return not (kind == "table" and name in partitions)
 
+    def include_object(found: Any, *_: Any) -> bool:
+        return found is not AUTH_USERS
+
     return {
         "target_metadata": Base.metadata,
         "version_table_schema": VERSION_SCHEMA,
         "include_schemas": True,
         "include_name": include_name,
+        "include_object": include_object,
         "compare_server_default": True,
         "transaction_per_migration": True,
         "on_version_apply": config.attributes.get("on_version_apply"),
@@ -92,6 +102,10 @@ def run_online(connection: Connection) -> None:
         if connection.scalar(text(f"SELECT to_regnamespace('{VERSION_SCHEMA}') IS NULL")):
             connection.execute(text(f"CREATE SCHEMA {VERSION_SCHEMA}"))
         partitions = frozenset(connection.scalars(PARTITIONS))
+        if (citext := connection.scalar(CITEXT_NAME)) is not None:
+            # Outside the search path its name is qualified, and SQLAlchemy knows only the bare one.
+            dialect = connection.dialect
+            dialect.ischema_names = {**dialect.ischema_names, citext: CITEXT}  # type: ignore[attr-defined]
         connection.commit()
         context.configure(connection=connection, **options(partitions))
         with context.begin_transaction():

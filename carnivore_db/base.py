@@ -3,9 +3,11 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from sqlalchemy import BigInteger, DateTime, Identity, MetaData, func, inspect
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, Column, DateTime, Identity, MetaData, Table, Uuid, func, inspect
+from sqlalchemy.dialects.postgresql import CITEXT, JSONB
+from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, mapped_column
+from sqlalchemy.types import TypeEngine, UserDefinedType
 
 # PostgreSQL's own pattern for generated names, so that a table made by hand and a table made
 # by a model agree. Checks and indexes are always named: the source documents name theirs.
@@ -43,6 +45,28 @@ class Base(DeclarativeBase):
         identity = inspect(self).identity
         key = ", ".join(map(repr, identity)) if identity else "new"
         return f"<{type(self).__name__} {key}>"
+
+
+# The people who can log in: Supabase's table, or the platform revision's. Models refer to it, none owns it.
+AUTH_USERS = Table("users", Base.metadata, Column("id", Uuid, primary_key=True), schema="auth")
+
+
+class CaseInsensitiveText(UserDefinedType[str]):
+    """citext whose equality ignores case under any search_path.
+
+    citext's own operators are found only where its schema is in the path. Elsewhere `=` is that of text,
+    which asks the column's collation.
+    """
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        """As CREATE TABLE writes it, with the schema of citext in the search path."""
+        return "citext COLLATE conversation.case_insensitive"
+
+    def compare_against_backend(self, dialect: Dialect, conn_type: TypeEngine[Any]) -> bool:
+        """Alembic's question: is the column of this type? Collations are the snapshot's to compare."""
+        return isinstance(conn_type, CITEXT)
 
 
 def json_object(column: str, limit: int) -> str:

@@ -5,7 +5,7 @@ exception quotes a row: rows hold tokens, e-mail addresses and pages.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 from psycopg.errors import Diagnostic
@@ -49,6 +49,18 @@ class UserNotFound(NotFound):
     """No learner has this id."""
 
 
+class ProfileNotFound(NotFound):
+    """No profile has this id, or its person has left."""
+
+
+class ScenarioNotFound(NotFound):
+    """No scene on offer has this code."""
+
+
+class JobNotFound(NotFound):
+    """No job has this name."""
+
+
 class ExportNotFound(NotFound):
     """No export has this id."""
 
@@ -63,6 +75,30 @@ class SessionEnded(CarnivoreError):
     def __init__(self, ended_at: datetime | None) -> None:
         self.ended_at = ended_at and ended_at.astimezone(UTC)
         super().__init__(f"the session had ended before, at {self.ended_at and self.ended_at.isoformat()}")
+
+
+class SessionCompleted(CarnivoreError):
+    """The session is completed: no message enters it, and it is not completed again."""
+
+
+class ProfileDeleted(CarnivoreError):
+    """The person has left: nothing is written for them."""
+
+
+class RateLimited(CarnivoreError):
+    """Too many messages in too short a time. `retry_after` says how long to wait."""
+
+    def __init__(self, retry_after: timedelta) -> None:
+        self.retry_after = retry_after
+        super().__init__(f"too many messages: wait {retry_after.total_seconds():.0f} seconds")
+
+
+class WeeklyLimitReached(CarnivoreError):
+    """All scenes of the week are completed. `resets_at` says when the next week begins (UTC)."""
+
+    def __init__(self, resets_at: datetime) -> None:
+        self.resets_at = resets_at
+        super().__init__(f"the week's scenes are completed: wait until {resets_at.isoformat()}")
 
 
 class Expired(CarnivoreError):
@@ -91,7 +127,7 @@ class Immutable(CarnivoreError):
 
 
 class AppendOnly(CarnivoreError):
-    """A row of an audit trail was to be changed or deleted. `table` says which trail."""
+    """A row that stays as it is was to be changed or deleted. `table`: an audit trail, or messages."""
 
     def __init__(self, table: str) -> None:
         self.table = table
@@ -208,7 +244,7 @@ def _transition(error: type[Transition]) -> Callable[[Diagnostic], CarnivoreErro
     return build
 
 
-# Rules that have a type of their own.
+# Rules that have a type of their own; with the schema where two areas have a rule of one name.
 _RULES: dict[str, Callable[[Diagnostic], CarnivoreError]] = {
     "report_not_found": lambda diag: ReportNotFound(),
     "report_expired": lambda diag: ReportExpired(_expired_at(diag)),
@@ -220,6 +256,19 @@ _RULES: dict[str, Callable[[Diagnostic], CarnivoreError]] = {
     "export_transition": _transition(ExportTransition),
     "user_progress_kept": lambda diag: ProgressKept(),
     "user_not_found": lambda diag: UserNotFound(),
+    "conversation_not_found": lambda diag: SessionNotFound(),
+    "conversation_completed": lambda diag: SessionCompleted(),
+    "messages_immutable": lambda diag: AppendOnly(diag.table_name or ""),
+    "profile_not_found": lambda diag: ProfileNotFound(),
+    "profile_deleted": lambda diag: ProfileDeleted(),
+    "message_rate_limit": lambda diag: RateLimited(timedelta(seconds=int(diag.message_detail or 0))),
+    "weekly_limit": lambda diag: WeeklyLimitReached(datetime.fromisoformat(diag.message_detail or "")),
+    "job_not_found": lambda diag: JobNotFound(),
+    "conversation.sessions_user_id_fkey": lambda diag: ProfileNotFound(),
+    "sessions_scenario_id_fkey": lambda diag: ScenarioNotFound(),
+    "messages_session_id_fkey": lambda diag: SessionNotFound(),
+    "logs_user_id_fkey": lambda diag: ProfileNotFound(),
+    "logs_session_id_fkey": lambda diag: SessionNotFound(),
     "generated_reports_session_id_fkey": lambda diag: SessionNotFound(),
     "report_access_log_report_id_fkey": lambda diag: ReportNotFound(),
     "report_access_pending_report_id_fkey": lambda diag: ReportNotFound(),
@@ -246,6 +295,10 @@ _FIELDS = {
     "code_valid": "code",
     "event_id_valid": "id",
     "completed_at_with_completed": "completed_at",
+    "deleted_at_with_erased": "deleted_at",
+    "messages_role_chat_type_valid": "role",
+    "logs_event_type_fkey": "event_type",
+    "per_is_the_week": "per",
     "last_access_after_creation": "last_accessed_at",
     "last_active_after_creation": "last_active_at",
     "session_table_with_key": "session_key",
@@ -284,8 +337,9 @@ def translate(error: psycopg.Error) -> CarnivoreError:  # noqa: PLR0911 - a tabl
     diag = error.diag
     code = error.sqlstate or ""
     rule = diag.constraint_name
-    if rule in _RULES:
-        return _RULES[rule](diag)
+    for name in (f"{diag.schema_name}.{rule}", rule):
+        if name in _RULES:
+            return _RULES[name](diag)
     if code == "23505":
         return AlreadyExists(rule or "")
     if code in {"23514", "23503"} and rule:

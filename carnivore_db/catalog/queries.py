@@ -113,7 +113,10 @@ COLUMNS = """
     SELECT a.attrelid::bigint AS relation,
            a.attname::text AS name,
            row_number() OVER (PARTITION BY a.attrelid ORDER BY a.attnum) AS position,
-           format_type(a.atttypid, a.atttypmod) AS type,
+           -- Where an extension lives is the installation's matter.
+           CASE WHEN EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_type'::regclass
+                   AND e.objid = t.oid AND e.deptype = 'e')
+               THEN t.typname::text ELSE format_type(a.atttypid, a.atttypmod) END AS type,
            a.attnotnull AS not_null,
            pg_get_expr(d.adbin, d.adrelid) AS default,
            CASE a.attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' END AS identity,
@@ -266,6 +269,21 @@ TYPES = f"""
     WHERE n.nspname = ANY(:schemas)
       AND (t.typtype IN ('e', 'd', 'r') OR (t.typtype = 'c' AND c.relkind = 'c'))
       AND {_own("pg_type", "t")}
+"""
+
+# PostgreSQL 17 gave the locale another column.
+COLLATIONS = f"""
+    SELECT format('%s.%s', n.nspname, c.collname) AS name,
+           'collation' AS kind,
+           c.collowner::bigint AS owner,
+           CASE c.collprovider WHEN 'i' THEN 'icu' WHEN 'c' THEN 'libc'
+               ELSE c.collprovider::text END AS provider,
+           coalesce(to_jsonb(c) ->> 'colliculocale', to_jsonb(c) ->> 'colllocale',
+                    c.collcollate::text) AS locale,
+           c.collisdeterministic AS deterministic,
+           obj_description(c.oid, 'pg_collation') AS comment
+    FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
+    WHERE n.nspname = ANY(:schemas) AND {_own("pg_collation", "c")}
 """
 
 # The sequence of an identity column has its facts on the column; only the grants are its own.

@@ -92,6 +92,7 @@ class Reader:
         yield from self._entries("statistics", queries.STATISTICS, **tables)
         yield from self._entries("functions", queries.FUNCTIONS, **schemas)
         yield from self._entries("types", queries.TYPES, **schemas)
+        yield from self._entries("types", queries.COLLATIONS, **schemas)
         for entry in self._entries("sequences", queries.SEQUENCES, **schemas):
             if entry.definition.get("belongs") == "identity":
                 kept = {k: entry.definition.get(k) for k in ("belongs", "column", "acl")}

@@ -113,6 +113,9 @@ def _type(identity: str, definition: Mapping[str, Any]) -> Iterator[str]:
     for field in ("labels", "attributes"):
         if field in definition:
             yield ", ".join(_code(value) for value in definition[field]) + "\n"
+    if "provider" in definition:
+        certain = "deterministic" if definition["deterministic"] else "not deterministic"
+        yield f"{definition['provider']}, {_code(definition['locale'])}, {certain}\n"
     if "base" in definition:
         checks = "".join(f" {check}" for check in definition.get("constraints", {}).values())
         yield _code(definition["base"] + checks) + "\n"

@@ -68,6 +68,8 @@ COMMENTS = (
         """
         SELECT t.tgname || ' on ' || r.name FROM pg_trigger AS t JOIN relations AS r ON r.oid = t.tgrelid
         WHERE NOT t.tgisinternal AND NOT r.relispartition AND obj_description(t.oid, 'pg_trigger') IS NULL
+            -- On Supabase nobody but the owner of auth.users could.
+            AND r.relnamespace <> 'auth'::regnamespace
         """,
         "COMMENT ON TRIGGER trg_user_sessions_payment ON public.user_sessions IS NULL",
     ),
@@ -97,6 +99,8 @@ FUNCTIONS = (
         """
         SELECT name FROM functions
         WHERE NOT coalesce(proconfig, '{}') @> ARRAY['search_path=pg_catalog, pg_temp']
+            -- A procedure that commits can have none; it has its caller's rights, and qualifies every name.
+            AND NOT (prokind = 'p' AND NOT prosecdef)
         """,
         "ALTER FUNCTION public.open_report(text, text, text) SET search_path = public",
     ),
@@ -125,7 +129,11 @@ INDEXES = (
         SELECT r.name || '.' || k.conname FROM pg_constraint AS k JOIN relations AS r ON r.oid = k.conrelid
         WHERE k.contype = 'f' AND NOT EXISTS (
             SELECT FROM pg_index AS i
-            WHERE i.indrelid = k.conrelid AND i.indisvalid AND i.indpred IS NULL
+            WHERE i.indrelid = k.conrelid AND i.indisvalid
+                -- No key refers to a NULL: an index without them serves as well.
+                AND (i.indpred IS NULL OR pg_get_expr(i.indpred, i.indrelid) = (
+                    SELECT format('(%I IS NOT NULL)', a.attname) FROM pg_attribute AS a
+                    WHERE a.attrelid = k.conrelid AND k.conkey = ARRAY[a.attnum]))
                 AND (i.indkey::smallint[])[0:cardinality(k.conkey) - 1] @> k.conkey)
         """,
         "DROP INDEX public.idx_calculator2_sessions_pricing_tier",

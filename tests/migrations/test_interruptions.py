@@ -20,6 +20,8 @@ from tests.migrations.helpers import BEFORE, HISTORY, assert_same, eventually, f
 from tests.support.databases import TestDatabase
 
 REPORTS = "public.generated_reports"
+# These work outside a transaction, while everybody else works; what they had done stays done.
+ONLINE = {"critical_fixes_online", "deferred_sessions"}
 # The one backend that holds the migrations' advisory lock in this database.
 MIGRATING = """
     SELECT l.pid FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
@@ -83,7 +85,7 @@ def test_a_migration_killed_before_its_commit_leaves_the_revision_before(
             migrations.upgrade(plain_empty.migrator_url, revision, on_step=kill)
         assert isinstance(failure.value.orig, errors.AdminShutdown)
         assert (migrations.current(plain_empty.migrator_url) or "base") == BEFORE[revision]
-        if BEFORE[revision] != "base":
+        if BEFORE[revision] != "base" and revision not in ONLINE:
             assert_same(at[BEFORE[revision]], fingerprint(plain_empty))
         migrations.upgrade(plain_empty.migrator_url, revision)
         assert_same(at[revision], fingerprint(plain_empty))

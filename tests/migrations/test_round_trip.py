@@ -1,5 +1,6 @@
 """Every revision goes up, down and up again, with rows in the tables, and leaves no trace."""
 
+import json
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from carnivore_db.catalog import snapshot
 from carnivore_db.catalog.snapshot import Snapshot
 from tests.migrations.helpers import BEFORE, HISTORY, assert_same, driver, only, opened, put_rows
 from tests.support.databases import Shape, TestDatabase
-from tests.support.rows import contents, counts
+from tests.support.rows import Row, contents, counts
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class State:
     """What a database holds: definitions and rows."""
 
     fingerprint: Snapshot
-    rows: dict[str, list[str]]
+    rows: dict[str, list[Row]]
 
 
 def seen(connection: Connection) -> State:
@@ -45,11 +46,39 @@ def without_history(whole: Snapshot) -> Snapshot:
 
 
 def assert_gone_back(before: State, filled: State, now: State) -> None:
-    """The definitions are those from before the upgrade; each row of the tables of then is there still."""
+    """The definitions are those from before the upgrade; each row of the tables of then is there still.
+
+    Rows that were there before are exactly as they were; those that came at the newer revision have all that
+    both revisions know of them.
+    """
     assert_same(without_history(before.fingerprint), without_history(now.fingerprint))
     for table in before.rows:
-        changed = set(filled.rows[table]) ^ set(now.rows.get(table, []))
+        was, came, left = before.rows[table], filled.rows[table], now.rows.get(table, [])
+        gone = texts(was) - texts(left)
+        assert not gone, f"rows of {table} went or changed: {gone}"
+        known = columns(came) & columns(left)
+        changed = texts(came, known) ^ texts(left, known)
         assert not changed, f"rows of {table} went or came: {changed}"
+        assert len(came) == len(left)
+
+
+def columns(rows: list[Row]) -> set[str]:
+    return {column for row in rows for column in row}
+
+
+def texts(rows: list[Row], known: Collection[str] | None = None) -> set[str]:
+    return {
+        json.dumps({column: plain(row[column]) for column in sorted(known or row) if column in row})
+        for row in rows
+    }
+
+
+# What a refinement calls by another name is the same value still.
+RENAMED = {"main_assistant": "scenario", "helper_assistant": "helper"}
+
+
+def plain(value: object) -> object:
+    return RENAMED.get(value, value) if isinstance(value, str) else value
 
 
 def round_trip(database: TestDatabase, revision: str, *, after_down: str = "", after_up: str = "") -> None:

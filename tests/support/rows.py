@@ -1,5 +1,8 @@
 """Rows for every table of ours, in plain SQL, whichever of the tables exist yet."""
 
+from string import Template
+from typing import Any
+
 import psycopg
 
 # What each script needs, and the script. Every value that must be unique is drawn at random, so that
@@ -158,9 +161,87 @@ _ROWS: tuple[tuple[str, str], ...] = (
         VALUES ('file:///tmp/' || gen_random_uuid() || '.csv');
         """,
     ),
+    # A login made the profile. Rows as they should be: there is nothing to repair.
+    (
+        "conversation.profiles",
+        """
+        INSERT INTO conversation.profiles (id, email, week_reset_date)
+        SELECT id, email, now() FROM auth.users ON CONFLICT DO NOTHING;
+        UPDATE conversation.profiles SET week_reset_date =
+            (date_trunc('week', now() AT TIME ZONE 'UTC') + interval '7 days') AT TIME ZONE 'UTC'
+        WHERE week_reset_date <> date_trunc('week', week_reset_date AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
+        """,
+    ),
+    # Two completed long ago and an open one, each with messages of both chats.
+    (
+        "conversation.sessions",
+        """
+        INSERT INTO conversation.sessions (user_id, scenario_id, is_completed, started_at, last_activity_at,
+            completed_at, duration_seconds)
+        SELECT person.id, 1, true, began, began + interval '1 hour', began + interval '1 hour', 3600
+        FROM conversation.profiles AS person,
+            (VALUES (timestamptz '2024-05-01 10:00+00'), ('2026-01-31 23:30+00')) AS span (began)
+        WHERE NOT EXISTS (SELECT FROM conversation.sessions AS s WHERE s.user_id = person.id);
+        INSERT INTO conversation.sessions (user_id, scenario_id)
+        SELECT person.id, 2 FROM conversation.profiles AS person
+        WHERE NOT EXISTS (SELECT FROM conversation.sessions AS s
+            WHERE s.user_id = person.id AND NOT s.is_completed);
+        UPDATE conversation.profiles AS person SET completed_scenario_count = 2
+        WHERE completed_scenario_count <> 2;
+        """,
+    ),
+    # A completed session was open when its messages came.
+    (
+        "conversation.messages",
+        """
+        ALTER TABLE conversation.messages DISABLE TRIGGER USER;
+        INSERT INTO conversation.messages (session_id, $user_id role, chat_type, content, "$moment")
+        SELECT s.id, $of_user said.role$role, said.chat$chat, said.content, s.started_at + said.after
+        FROM conversation.sessions AS s, (VALUES ('$partner', 'main', 'Guten Tag!', interval '0'),
+            ('user', 'main', 'Hallo', '1 minute'), ('user', 'helper', 'What is Hallo?', '1 minute'),
+            ('$helper', 'helper', 'Hello.', '2 minutes')) AS said (role, chat, content, after)
+        WHERE s.message_count_main = 0;
+        ALTER TABLE conversation.messages ENABLE TRIGGER USER;
+        UPDATE conversation.sessions AS s SET message_count_main = 2, message_count_helper = 2
+        WHERE s.message_count_main = 0;
+        """,
+    ),
+    ("conversation.messages_archive", "SELECT conversation.archive_messages(4);"),
+    (
+        "conversation.event_types",
+        """
+        INSERT INTO conversation.event_types (code, description)
+        VALUES ('t' || replace(gen_random_uuid()::text, '-', ''), 'A new type.');
+        """,
+    ),
+    # This month has a partition, 2001 and 2077 have none.
+    (
+        "conversation.logs",
+        """
+        INSERT INTO conversation.logs (level, event_type, user_id, session_id, metadata, created_at)
+        SELECT 'info', 'session_created', s.user_id, s.id, '{"scene": 2}', event.moment
+        FROM (SELECT * FROM conversation.sessions ORDER BY id LIMIT 1) AS s,
+            (VALUES (now()), ('2001-01-01 00:00+00'), ('2077-07-01 00:00+00')) AS event (moment);
+        INSERT INTO conversation.logs (level, event_type) VALUES ('error', 'database_error');
+        """,
+    ),
 )
 
+# The names that the refinement of the chat changes: what tells, the new one, the old one.
+_SENT = "conversation.messages.sent_at"
+_ARCHIVE = "conversation.messages_archive"
+_RENAMED = {
+    "user_id": (_SENT, "user_id,", ""),
+    "of_user": (_SENT, "s.user_id,", ""),
+    "role": (_SENT, "::conversation.message_role", ""),
+    "chat": (_SENT, "::conversation.chat_type_enum", ""),
+    "moment": (_SENT, "sent_at", "timestamp"),
+    "partner": (_ARCHIVE, "main_assistant", "scenario"),
+    "helper": (_ARCHIVE, "helper_assistant", "helper"),
+}
+
 REPORTS = "public.generated_reports"
+Row = dict[str, Any]
 
 _TABLES = """
     SELECT format('%I.%I', n.nspname, c.relname)
@@ -180,11 +261,27 @@ def fill(connection: psycopg.Connection) -> None:
     """
     with connection.transaction():
         for table, script in _ROWS:
-            if _value(connection, "SELECT to_regclass(%s) IS NOT NULL", table):
-                connection.execute(script)
+            if _exists(connection, table):
+                names = {
+                    key: new if _exists(connection, told_by) else old
+                    for key, (told_by, new, old) in _RENAMED.items()
+                }
+                connection.execute(Template(script).safe_substitute(names))
         for table in tables(connection):
             if not _value(connection, f"SELECT EXISTS (SELECT FROM {table})"):
                 raise LookupError(f"tests/support/rows.py has no rows for {table}: add some")
+
+
+def _exists(connection: psycopg.Connection, name: str) -> object:
+    """Whether there is this table, or this column of a table."""
+    schema, table, *column = name.split(".")
+    return _value(
+        connection,
+        "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(%s) AND NOT attisdropped"
+        " AND %s::name IN (attname, ''))",
+        f"{schema}.{table}",
+        *(column or [""]),
+    )
 
 
 def tables(connection: psycopg.Connection) -> list[str]:
@@ -192,8 +289,8 @@ def tables(connection: psycopg.Connection) -> list[str]:
     return [name for (name,) in connection.execute(_TABLES)]
 
 
-def contents(connection: psycopg.Connection) -> dict[str, list[str]]:
-    """Every row of every table as text, with the partition that it lies in.
+def contents(connection: psycopg.Connection) -> dict[str, list[Row]]:
+    """Every row of every table as JSON has it, with the partition that it lies in.
 
     Without the reports' counters, which have accesses still pending added to them: see `counts`.
     """
@@ -203,9 +300,10 @@ def contents(connection: psycopg.Connection) -> dict[str, list[str]]:
         found = {}
         for table in tables(connection):
             counters = " - 'access_count' - 'last_accessed_at'" if table == REPORTS else ""
-            row = f"t.tableoid::regclass || ' ' || (to_jsonb(t){counters})::text"
+            inside = f"CASE WHEN t.tableoid <> '{table}'::regclass THEN t.tableoid::regclass END"
+            row = f"to_jsonb(t){counters} || jsonb_strip_nulls(jsonb_build_object('partition', {inside}))"
             rows = connection.execute(f"SELECT {row} AS row FROM {table} AS t ORDER BY row")
-            found[table] = [text for (text,) in rows]
+            found[table] = [row for (row,) in rows]
         return found
 
 

@@ -1,0 +1,140 @@
+"""Messages of a session (document 20251110150000): sent once, never changed, read page by page."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from pydantic import AwareDatetime
+from sqlalchemy import ColumnElement, Row, column, select, table, tuple_
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from carnivore_db.conversation.models import SCHEMA, ChatType, Message, Role
+from carnivore_db.conversation.payloads import Content
+from carnivore_db.errors import AlreadyExists
+from carnivore_db.inputs import Limit, validated
+from carnivore_db.rows import FRESH
+
+_SENT_TWICE = "idx_messages_client_message_id"
+_HISTORY = table(
+    "message_history",
+    *(
+        column(name, Message.__table__.c[name].type)
+        for name in ("id", "session_id", "role", "chat_type", "content")
+    ),
+    column("sent_at", Message.__table__.c.sent_at.type),
+    column("archived_at", Message.__table__.c.sent_at.type),
+    schema=SCHEMA,
+)
+
+
+class Cursor(NamedTuple):
+    """Where a page ended."""
+
+    sent_at: AwareDatetime
+    id: UUID
+
+
+@dataclass(frozen=True)
+class StoredMessage:
+    """A message as a page shows it; `archived_at` is None while it is not in the archive."""
+
+    id: UUID
+    session_id: UUID
+    role: Role
+    chat_type: ChatType
+    content: str = field(repr=False)
+    sent_at: datetime
+    archived_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Page:
+    """Messages in order; `next` is the cursor of the page behind, or None at the end."""
+
+    messages: list[StoredMessage]
+    next: Cursor | None
+
+
+@validated
+def send(
+    tx: Session,
+    session_id: UUID,
+    content: Content,
+    *,
+    role: Role = "user",
+    chat_type: ChatType = "main",
+    client_message_id: UUID | None = None,
+    sent_at: AwareDatetime | None = None,
+) -> Message:
+    """Store a message of at most 8,000 characters; it never changes.
+
+    With `client_message_id`, the sender's own, a message that is sent twice is stored once and both calls
+    return it, also when its session was completed in between. `sent_at` is the service's to give. Raises
+    SessionNotFound, SessionCompleted, RateLimited, ProfileDeleted, InvalidInput (`role` and `chat_type` do
+    not go together), AlreadyExists (another message has this `client_message_id`).
+    """
+    given = {
+        "session_id": session_id,
+        "content": content,
+        "role": role,
+        "chat_type": chat_type,
+        "client_message_id": client_message_id,
+        "sent_at": sent_at,
+    }
+    values = {name: value for name, value in given.items() if value is not None}
+    once = insert(Message).values(values)
+    if client_message_id is None:
+        return tx.scalars(once.returning(Message)).one()
+    same = (Message.session_id == session_id, Message.client_message_id == client_message_id)
+    stored = _find(tx, *same)
+    if stored is None:
+        once = once.on_conflict_do_nothing(
+            index_elements=[Message.session_id, Message.client_message_id],
+            index_where=Message.client_message_id.is_not(None),
+        )
+        stored = tx.scalars(once.returning(Message)).one_or_none() or _find(tx, *same)
+    if stored is None or (stored.role, stored.chat_type, stored.content) != (role, chat_type, content):
+        raise AlreadyExists(_SENT_TWICE)
+    return stored
+
+
+def _find(tx: Session, *which: ColumnElement[bool]) -> Message | None:
+    return tx.scalars(select(Message).where(*which), execution_options=FRESH).one_or_none()
+
+
+@validated
+def page(
+    tx: Session,
+    session_id: UUID,
+    *,
+    chat_type: ChatType | None = None,
+    limit: Limit = 50,
+    after: Cursor | None = None,
+    newest_first: bool = False,
+) -> Page:
+    """A session's messages in order, archived ones among them; of both chats, or of one.
+
+    Pass the last page's `next` as `after`, with the same `newest_first`: messages that were sent at the same
+    moment are neither skipped nor repeated. A session that the caller may not see has none.
+    """
+    shown = select(*_HISTORY.c).where(_HISTORY.c.session_id == session_id)
+    place = tuple_(_HISTORY.c.sent_at, _HISTORY.c.id)
+    if chat_type is not None:
+        shown = shown.where(_HISTORY.c.chat_type == chat_type)
+    if after is not None:
+        shown = shown.where(place < after if newest_first else place > after)
+    order: Any = (
+        (_HISTORY.c.sent_at.desc(), _HISTORY.c.id.desc())
+        if newest_first
+        else (_HISTORY.c.sent_at, _HISTORY.c.id)
+    )
+    found = [_stored(row) for row in tx.execute(shown.order_by(*order).limit(limit + 1))]
+    shown_now = found[:limit]
+    more = len(found) > limit
+    return Page(shown_now, Cursor(shown_now[-1].sent_at, shown_now[-1].id) if more else None)
+
+
+def _stored(row: Row[Any]) -> StoredMessage:
+    return StoredMessage(**row._mapping)
