@@ -8,17 +8,32 @@ import pytest
 
 from carnivore_db import Database
 from carnivore_db.local import LocalPostgres, server
+from tests.support import document
 from tests.support.databases import APPLICATION, Shape, TestDatabase
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    document.note(items)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many damages to the schema were tried, and how many of them a promise noticed."""
+    """Say how many damages to the schema were tried, and how many of them a promise noticed; and which tests
+    show what document 20251110150000 asks for."""
     totals: Counter[str] = Counter()
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            for name, number in getattr(report, "user_properties", ()):
-                if name in {"mutants", "mutants killed"} and report.when == "call":
-                    totals[name] += number
+    found = [
+        report
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport)
+    ]
+    for report in found:
+        for name, number in report.user_properties:
+            if name in {"mutants", "mutants killed"} and report.when == "call":
+                totals[name] += number
+    if any(name == document.PROPERTY for report in found for name, _ in report.user_properties):
+        terminalreporter.write_sep("-", "document 20251110150000, number by number")
+        for line in document.matrix(found):
+            terminalreporter.write_line(line)
     if totals:
         line = f"{totals['mutants killed']} of {totals['mutants']} damages to the schema broke a promise"
         terminalreporter.write_sep("-", line)

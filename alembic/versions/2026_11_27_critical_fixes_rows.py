@@ -195,9 +195,13 @@ REVOKE ALL ON FUNCTION carnivore.next_monday(timestamptz), carnivore.begin_profi
 REPAIRS = """
 UPDATE conversation.sessions SET completed_at = CASE WHEN is_completed THEN greatest(started_at, last_activity_at) END
 WHERE is_completed <> (completed_at IS NOT NULL) OR completed_at < started_at;
-UPDATE conversation.sessions
-SET duration_seconds = least(floor(extract(epoch FROM completed_at - started_at)), 2147483647)
-WHERE duration_seconds IS DISTINCT FROM least(floor(extract(epoch FROM completed_at - started_at)), 2147483647);
+UPDATE conversation.sessions AS s SET duration_seconds = derived.seconds
+FROM (
+    SELECT id, CASE WHEN is_completed
+        THEN least(floor(extract(epoch FROM completed_at - started_at)), 2147483647) END AS seconds
+    FROM conversation.sessions
+) AS derived
+WHERE derived.id = s.id AND s.duration_seconds IS DISTINCT FROM derived.seconds;
 UPDATE conversation.sessions AS s
 SET message_count_main = counted.main, message_count_helper = counted.helper
 FROM (

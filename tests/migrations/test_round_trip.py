@@ -46,39 +46,39 @@ def without_history(whole: Snapshot) -> Snapshot:
 
 
 def assert_gone_back(before: State, filled: State, now: State) -> None:
-    """The definitions are those from before the upgrade; each row of the tables of then is there still.
-
-    Rows that were there before are exactly as they were; those that came at the newer revision have all that
-    both revisions know of them.
-    """
+    """The definitions are those from before the upgrade; each row of the tables of then is there still."""
     assert_same(without_history(before.fingerprint), without_history(now.fingerprint))
+    assert_nothing_lost(before, filled, now)
+
+
+def assert_nothing_lost(before: State, one: State, other: State) -> None:
+    """In the tables of before, both hold the same rows, in all the columns that both know."""
     for table in before.rows:
-        was, came, left = before.rows[table], filled.rows[table], now.rows.get(table, [])
-        gone = texts(was) - texts(left)
-        assert not gone, f"rows of {table} went or changed: {gone}"
-        known = columns(came) & columns(left)
-        changed = texts(came, known) ^ texts(left, known)
+        left, right = one.rows[table], other.rows.get(table, [])
+        known = {column for row in left for column in named(row)} & {
+            column for row in right for column in named(row)
+        }
+        changed = texts(left, known) ^ texts(right, known)
         assert not changed, f"rows of {table} went or came: {changed}"
-        assert len(came) == len(left)
+        assert len(left) == len(right), table
 
 
-def columns(rows: list[Row]) -> set[str]:
-    return {column for row in rows for column in row}
-
-
-def texts(rows: list[Row], known: Collection[str] | None = None) -> set[str]:
+def texts(rows: list[Row], known: Collection[str]) -> set[str]:
     return {
-        json.dumps({column: plain(row[column]) for column in sorted(known or row) if column in row})
+        json.dumps({column: value for column, value in sorted(named(row).items()) if column in known})
         for row in rows
     }
 
 
-# What a refinement calls by another name is the same value still.
-RENAMED = {"main_assistant": "scenario", "helper_assistant": "helper"}
+# What the refinement of the chat calls by another name is the same still.
+RENAMED = {"sent_at": "timestamp", "main_assistant": "scenario", "helper_assistant": "helper"}
 
 
-def plain(value: object) -> object:
-    return RENAMED.get(value, value) if isinstance(value, str) else value
+def named(row: Row) -> Row:
+    return {
+        RENAMED.get(column, column): RENAMED.get(value, value) if isinstance(value, str) else value
+        for column, value in row.items()
+    }
 
 
 def round_trip(database: TestDatabase, revision: str, *, after_down: str = "", after_up: str = "") -> None:
@@ -87,6 +87,7 @@ def round_trip(database: TestDatabase, revision: str, *, after_down: str = "", a
     before = state(database)
 
     migrations.upgrade(database.migrator_url, revision)
+    assert_nothing_lost(before, before, state(database))
     put_rows(database)
     after = state(database)
 

@@ -1,0 +1,48 @@
+"""People, sessions and messages that tests of the chat begin with."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+
+from carnivore_db import Identity, identity
+
+SERVICE = identity.service()
+VISITOR = identity.anonymous()
+NOBODY = UUID(int=5)  # an id that no row has
+LONG_AGO = datetime(2026, 1, 5, 12, tzinfo=UTC)  # a Monday
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who has signed up, and how they are known when they log in."""
+
+    id: UUID
+    email: str
+
+    @property
+    def identity(self) -> Identity:
+        return identity.user(self.id, self.email)
+
+
+def sign_up(owner: psycopg.Connection, email: str | None = None) -> Person:
+    """A new login, as the auth service makes it; the database makes the profile."""
+    made = uuid4()
+    person = Person(made, email or f"{made}@example.com")
+    owner.execute("INSERT INTO auth.users (id, email) VALUES (%s, %s)", [person.id, person.email])
+    return person
+
+
+def completed(owner: psycopg.Connection, person: Person, when: datetime, **given: Any) -> UUID:
+    """A session that was completed then; by the owner, whom no limit concerns when it was another week."""
+    row = {"user_id": person.id, "scenario_id": 1, "is_completed": True, "started_at": when, **given}
+    row = {"completed_at": when, "last_activity_at": when, **row}
+    places = ", ".join(["%s"] * len(row))
+    found = owner.execute(
+        f"INSERT INTO conversation.sessions ({', '.join(row)}) VALUES ({places}) RETURNING id",
+        list(row.values()),
+    ).fetchone()
+    assert isinstance(found, dict)
+    return UUID(str(found["id"]))
