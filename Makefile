@@ -32,7 +32,7 @@ setup: $(READY) ## Install the virtual environment and, as root on Debian, Postg
 		$(BIN)/carnivore-db local check; }
 
 .PHONY: demo
-demo: setup ## Show a report sold and a learner's progress (KEEP=1 keeps the server)
+demo: setup ## Show a report sold, a learner's progress and a chat (KEEP=1 keeps the server)
 	@$(BIN)/carnivore-db demo $(if $(KEEP),--keep)
 
 .PHONY: test

@@ -11,28 +11,36 @@ _MONTHS = text("""
     SELECT CAST(date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead) AS date)
     FROM generate_series(0, CAST(:ahead AS integer)) AS ahead ORDER BY 1
 """)
-_CREATE = text("SELECT carnivore.create_access_log_partition(CAST(:month AS date))")
+# The function that makes a partition of each partitioned table, closed as its revision says.
+_CREATE = {
+    "report_access_log": text("SELECT carnivore.create_access_log_partition(CAST(:month AS date))"),
+    "logs": text("SELECT carnivore.create_logs_partition(CAST(:month AS date))"),
+}
 
 
 def create_partitions(
     engine: Engine, *, months_ahead: int = 3
-) -> tuple[list[date], dict[date, CarnivoreError]]:
+) -> tuple[list[str], dict[str, CarnivoreError]]:
     """Make the missing partitions from this month (UTC) to `months_ahead` later, as the migrating role.
 
-    `engine` is a Database's. Returns the months made and those that could not be, with the reason: Busy (a
-    lock was not to be had within two seconds), InvalidInput (the DEFAULT partition holds rows of the month).
+    `engine` is a Database's. Returns the partitions made and those that could not be, with the reason: Busy
+    (a lock was not to be had within two seconds), InvalidInput (the DEFAULT partition holds rows of that
+    month).
     """
     with engine.connect() as connection:
         months = connection.scalars(_MONTHS, {"ahead": months_ahead}).all()
-    made, failed = [], {}
-    for month in months:
+    made: list[str] = []
+    failed: dict[str, CarnivoreError] = {}
+    wanted: list[tuple[str, date]] = [(table, month) for table in _CREATE for month in months]
+    for table, month in wanted:
+        partition = f"{table}_{month:%Y_%m}"
         try:
             with engine.begin() as connection:
                 connection.execute(text("SET LOCAL lock_timeout = '2s'"))
-                if connection.scalar(_CREATE, {"month": month}):
-                    made.append(month)
+                if connection.scalar(_CREATE[table], {"month": month}):
+                    made.append(partition)
         except CarnivoreError as error:
-            failed[month] = error  # the other months must not wait for this one
+            failed[partition] = error  # the other months must not wait for this one
     return made, failed
 
 

@@ -45,6 +45,8 @@ ALTER TABLE conversation.messages
 DROP FUNCTION carnivore.person_of_session(uuid);
 ALTER TABLE conversation.messages ALTER COLUMN user_id SET NOT NULL;
 ALTER TABLE conversation.messages RENAME COLUMN "timestamp" TO sent_at;
+-- Not the transaction's: two messages of one transaction have an order.
+ALTER TABLE conversation.messages ALTER COLUMN sent_at SET DEFAULT clock_timestamp();
 """
 
 INDEXES = """
@@ -60,7 +62,7 @@ CREATE UNIQUE INDEX idx_messages_client_message_id ON conversation.messages (ses
 COMMENT ON COLUMN conversation.messages.user_id IS 'The session''s person; a trigger''s. Row security asks it.';
 COMMENT ON COLUMN conversation.messages.client_message_id IS 'The sender''s own identity of the message: sent twice, it is stored once.';
 COMMENT ON COLUMN conversation.messages.content IS 'What was said, at most 8,000 characters; never changes.';
-COMMENT ON COLUMN conversation.messages.sent_at IS 'When it was said.';
+COMMENT ON COLUMN conversation.messages.sent_at IS 'When it was said; never in the future.';
 COMMENT ON INDEX conversation.idx_messages_session_time_id IS 'A session in order, page by page; the foreign key.';
 COMMENT ON INDEX conversation.idx_messages_chat_type IS 'One chat of a session in order, page by page.';
 COMMENT ON INDEX conversation.idx_messages_user IS 'Messages of a person, newest first; the foreign key and row security.';
@@ -84,6 +86,11 @@ BEGIN
                   SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, COLUMN = 'session_id';
     END IF;
     IF NOT completed THEN
+        -- Under the lock, whatever waited for it: in a session no message becomes visible behind a later one, and
+        -- a reader who goes on from the last one seen misses none. An earlier moment is an import's.
+        IF NEW.sent_at >= statement_timestamp() THEN
+            NEW.sent_at := clock_timestamp();
+        END IF;
         RETURN NEW;
     END IF;
     IF EXISTS (SELECT FROM conversation.messages AS m
@@ -96,7 +103,7 @@ BEGIN
               SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
 END
 $$;
-COMMENT ON FUNCTION conversation.prevent_messages_in_completed_sessions() IS 'No message enters a completed session, also when the two race.';
+COMMENT ON FUNCTION conversation.prevent_messages_in_completed_sessions() IS 'No message enters a completed session, also when the two race; in a session the moments follow the commits.';
 CREATE TRIGGER check_session_not_completed BEFORE INSERT ON conversation.messages
     FOR EACH ROW EXECUTE FUNCTION conversation.prevent_messages_in_completed_sessions();
 COMMENT ON TRIGGER check_session_not_completed ON conversation.messages IS 'No message enters a completed session.';
@@ -206,6 +213,7 @@ def downgrade() -> None:
         REVOKE ALL ON conversation.messages FROM authenticated, service_role;
         ALTER TABLE conversation.messages DROP CONSTRAINT messages_role_chat_type_valid,
             DROP COLUMN client_message_id, DROP COLUMN user_id;
+        ALTER TABLE conversation.messages ALTER COLUMN sent_at SET DEFAULT now();
         ALTER TABLE conversation.messages RENAME COLUMN sent_at TO "timestamp";
         ALTER TABLE conversation.messages
             ALTER COLUMN role TYPE text USING role::text, ALTER COLUMN chat_type TYPE text USING chat_type::text;

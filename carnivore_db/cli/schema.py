@@ -16,8 +16,10 @@ from carnivore_db.catalog.render import render
 from carnivore_db.catalog.snapshot import take
 from carnivore_db.catalog.verify import verify as run_verify
 from carnivore_db.cli.terminal import bars, console, explained, problems
+from carnivore_db.conversation import jobs
 from carnivore_db.database import Database
 from carnivore_db.demo import story
+from carnivore_db.errors import CarnivoreError
 from carnivore_db.settings import Settings
 
 app = typer.Typer()
@@ -91,16 +93,21 @@ def verify(
 
 @app.command()
 def maintain() -> None:
-    """Make the coming months' partitions and fold pending access counts; for a scheduler."""
+    """Make the coming months' partitions, fold access counts, run the chat's jobs; for a scheduler."""
     with explained():
         engine = Database(_url()).engine
-        months, failed = maintenance.create_partitions(engine)
+        partitions, failed = maintenance.create_partitions(engine)
         folded = maintenance.fold_access_counts(engine)
+        console.print(f"Partitions made: {', '.join(partitions) or 'none missing'}.", soft_wrap=True)
+        console.print(f"Access deltas folded: {folded}.")
+        for job in jobs.JOBS:
+            try:
+                console.print(f"{job}: {jobs.run(engine, job)} rows.")
+            except CarnivoreError as error:  # the other jobs must not wait for this one
+                failed[job] = error
         engine.dispose()
-    made = ", ".join(f"{month:%Y-%m}" for month in months) or "none missing"
-    console.print(f"Partitions made: {made}. Access deltas folded: {folded}.")
-    for month, error in failed.items():
-        problems.print(f"No partition for {month:%Y-%m}: {error}", style="red", markup=False)
+    for name, problem in failed.items():
+        problems.print(f"{name}: {problem}", style="red", markup=False)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -108,7 +115,7 @@ def maintain() -> None:
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the server running.")] = False,
 ) -> None:
-    """A report sold, opened and refused; a learner's progress, key and exports; on a real PostgreSQL."""
+    """A report sold, a learner's progress and exports, a scene played; on a real PostgreSQL."""
     with explained():
         ok = story.tell(console, keep=keep)
     raise typer.Exit(0 if ok else 1)

@@ -71,9 +71,10 @@ def send(
     """Store a message of at most 8,000 characters; it never changes.
 
     With `client_message_id`, the sender's own, a message that is sent twice is stored once and both calls
-    return it, also when its session was completed in between. `sent_at` is the service's to give. Raises
-    SessionNotFound, SessionCompleted, RateLimited, ProfileDeleted, InvalidInput (`role` and `chat_type` do
-    not go together), AlreadyExists (another message has this `client_message_id`).
+    return it, also when its session was completed in between. `sent_at`, in the past, is the service's to
+    give; otherwise messages of a session have the order of their commits. Raises SessionNotFound,
+    SessionCompleted, RateLimited, ProfileDeleted, InvalidInput (`role` and `chat_type` do not go together),
+    AlreadyExists (another message has this `client_message_id`).
     """
     given = {
         "session_id": session_id,

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    func,
     text,
     true,
 )
@@ -215,7 +216,9 @@ class Message(Base):
     content: Mapped[str] = mapped_column(
         Text, comment="What was said, at most 8,000 characters; never changes."
     )
-    sent_at: Mapped[Now] = mapped_column(comment="When it was said.")
+    sent_at: Mapped[Moment] = mapped_column(
+        server_default=func.clock_timestamp(), comment="When it was said; never in the future."
+    )
     created_at: Mapped[Now] = mapped_column(comment="When the row was made.")
     user_id: Mapped[UUID] = mapped_column(
         ForeignKey(Profile.id, onupdate="CASCADE", ondelete="CASCADE"),

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, pool, text
 
 from carnivore_db import Database, local, local_persistent, migrations
 from carnivore_db.catalog.verify import verify
-from carnivore_db.demo import learner, report
+from carnivore_db.demo import chat, learner, report
 from carnivore_db.demo.scene import Scene
 from carnivore_db.local import Server
 
@@ -37,6 +37,7 @@ def tell(console: Console, *, keep: bool) -> bool:
         stack.callback(scene.owner.close)
         report.play(scene)
         learner.play(scene)
+        chat.play(scene)
         console.rule("verify")
         _verify(scene)
         if keep:

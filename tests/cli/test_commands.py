@@ -117,6 +117,33 @@ def test_maintain_twice_has_nothing_left_to_do(plain_database: TestDatabase) -> 
     again = run("maintain", url=plain_database.migrator_url)
     assert "made: none missing" in again.output
     assert "folded: 0" in again.output
+    assert "delete_expired_sessions: 0 rows" in again.output
+
+
+def test_maintain_makes_the_missing_month_of_the_chats_log_too(plain_database: TestDatabase) -> None:
+    with plain_database.connect(autocommit=True) as connection:
+        last = connection.execute(
+            "SELECT max(inhrelid::regclass::text) FROM pg_inherits"
+            " WHERE inhparent = 'conversation.logs'::regclass AND inhrelid::regclass::text !~ 'default'"
+        ).fetchone()
+        assert last is not None
+        connection.execute(f"DROP TABLE {last[0]}")
+    outcome = run("maintain", url=plain_database.migrator_url)
+    assert outcome.exit_code == 0
+    assert f"Partitions made: {last[0].removeprefix('conversation.')}." in outcome.output
+
+
+def test_a_job_that_fails_stops_no_other(plain_database: TestDatabase) -> None:
+    with plain_database.connect(autocommit=True) as connection:
+        connection.execute("DROP FUNCTION conversation.reset_weekly_limits(integer, uuid)")
+        outcome = run("maintain", url=plain_database.migrator_url)
+        logged = connection.execute(
+            "SELECT metadata ->> 'job' FROM conversation.logs WHERE level = 'error'"
+        ).fetchall()
+    assert outcome.exit_code == 1
+    assert "reset_weekly_limits: A table or function is missing" in outcome.output
+    assert "archive_messages: 0 rows" in outcome.output
+    assert logged == [("reset_weekly_limits",)]
 
 
 def test_a_month_that_cannot_be_made_stops_neither_the_others_nor_the_folding(
@@ -131,16 +158,17 @@ def test_a_month_that_cannot_be_made_stops_neither_the_others_nor_the_folding(
         ).fetchall()
         for (month,) in months:
             connection.execute(f"DROP TABLE {month}")
-        last, blocked = ("-".join(month.split("_")[-2:]) for (month,) in months)
+        last, blocked = (month.removeprefix("public.") for (month,) in months)
+        day = "-".join(blocked.split("_")[-2:])
         connection.execute("SET carnivore.access_counting = 'deferred'")
         connection.execute(
             "INSERT INTO public.report_access_log (report_id, accessed_at) VALUES (%s, %s)",
-            [report, f"{blocked}-15 12:00+00"],
+            [report, f"{day}-15 12:00+00"],
         )
         outcome = run("maintain", url=plain_database.migrator_url)
     assert outcome.exit_code == 1
-    assert f"Partitions made: {last}. Access deltas folded: 1." in outcome.output
-    assert f"No partition for {blocked}" in outcome.output
+    assert f"Partitions made: {last}.\nAccess deltas folded: 1." in outcome.output
+    assert f"{blocked}: " in outcome.output
 
 
 def test_an_unknown_revision_is_one_line(plain_database: TestDatabase) -> None:
