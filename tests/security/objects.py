@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tests.security.personas import Session
 
-SCHEMAS = ("carnivore", "public", "vocabulary")
+SCHEMAS = ("carnivore", "conversation", "public", "vocabulary")
 OURS = "('" + "'::regnamespace, '".join(SCHEMAS) + "'::regnamespace)"
 
 # A column that is generated has no value but its own: nobody writes it.
@@ -17,13 +17,14 @@ GROUP BY relation.oid ORDER BY 1
 """
 SEQUENCES = "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'S' AND relnamespace = %s::regnamespace"
 FUNCTIONS = """
-SELECT oid::regproc::text, prorettype = 'trigger'::regtype,
+SELECT oid::regproc::text, prorettype = 'trigger'::regtype, prokind = 'p',
     ARRAY(SELECT format_type(kind, NULL) FROM unnest(proargtypes) AS kind)
 FROM pg_proc WHERE pronamespace = %s::regnamespace ORDER BY 1
 """
 PARTITIONS = """
 SELECT inhrelid::regclass::text FROM pg_inherits
-WHERE inhparent = 'public.report_access_log'::regclass ORDER BY 1
+WHERE inhparent IN ('public.report_access_log'::regclass, 'conversation.logs'::regclass)
+    AND inhrelid IN (SELECT oid FROM pg_class WHERE relkind = 'r') ORDER BY 1
 """
 
 
@@ -39,10 +40,11 @@ class Relation:
 
 @dataclass(frozen=True)
 class Function:
-    """A function: its qualified name, its signature, and a call of it with NULLs."""
+    """A function or procedure: its qualified name, its signature, and a call of it with NULLs."""
 
     name: str
     trigger: bool
+    procedure: bool
     kinds: list[str]
 
     @property
@@ -51,7 +53,8 @@ class Function:
 
     @property
     def call(self) -> str:
-        return f"{self.name}({', '.join(f'NULL::{kind}' for kind in self.kinds)})"
+        verb = "CALL" if self.procedure else "SELECT"
+        return f"{verb} {self.name}({', '.join(f'NULL::{kind}' for kind in self.kinds)})"
 
 
 def relations(s: Session, *schemas: str) -> list[Relation]:

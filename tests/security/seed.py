@@ -11,7 +11,7 @@ CALCULATOR_A = "calculatorTokenA_0123456789-abcd"
 CALCULATOR_B = "calculatorTokenB_0123456789-abcd"  # paid, and its report is bob's
 CALCULATOR_EXPIRED = "calculatorTokenE_0123456789-abcd"
 ASSESSMENT = "00000000-0000-4000-8000-000000000001"
-# Learners: ada and bob with rows in every table, eve with none yet. Mallory has not signed up.
+# Learners: ada and bob with rows in every table, eve with none yet. Mallory can log in, and has not signed up.
 ADA = "00000000-0000-4000-8000-0000000000a1"
 BOB = "00000000-0000-4000-8000-0000000000b1"
 EVE = "00000000-0000-4000-8000-0000000000e1"
@@ -21,6 +21,13 @@ SITTING_A = "00000000-0000-4000-8000-0000000000a2"  # ada's, ended on the latest
 SITTING_OPEN = "00000000-0000-4000-8000-0000000000a3"  # ada's too
 SITTING_B = "00000000-0000-4000-8000-0000000000b2"
 SITTING_GUEST = "00000000-0000-4000-8000-0000000000c2"
+SCENE_A = "00000000-0000-4000-8000-0000000000aa"  # ada's, completed
+SCENE_OPEN = "00000000-0000-4000-8000-0000000000ab"  # ada's too
+SCENE_B = "00000000-0000-4000-8000-0000000000bb"  # bob's, completed
+SCENE_B_OPEN = "00000000-0000-4000-8000-0000000000bc"
+MESSAGE_A = "00000000-0000-4000-8000-0000000000ac"  # in ada's open session
+MESSAGE_B = "00000000-0000-4000-8000-0000000000bd"  # in bob's completed one
+CLIENT_A = "00000000-0000-4000-8000-0000000000ca"  # what ada's client calls MESSAGE_A
 CIPHERTEXT = "enc:v1:2026-03:" + "Ab3_-" * 12
 
 ROWS = f"""
@@ -95,25 +102,60 @@ WHERE username <> 'eve';
 INSERT INTO vocabulary.abandoned_export_files (file_url) VALUES ('s3://exports/gone.csv');
 """
 
+# A profile comes with its login. A message enters an open session; the two oldest go into the archive.
+CONVERSATION = f"""
+INSERT INTO auth.users (id, email) VALUES ('{ADA}', 'ada@example.com'), ('{BOB}', 'bob@example.com'),
+    ('{EVE}', 'eve@example.com'), ('{MALLORY}', 'mallory@example.com');
+DELETE FROM conversation.profiles WHERE id = '{MALLORY}';
+INSERT INTO conversation.scenarios
+    (code, title, emoji, initial_message_main, initial_message_helper, is_active) VALUES
+    ('airport', 'At the airport', '🛫', 'Guten Tag!', 'You are late.', false);
+INSERT INTO conversation.sessions (id, user_id, scenario_id, started_at, last_activity_at) VALUES
+    ('{SCENE_A}', '{ADA}', 1, '2026-02-02 10:00+00', '2026-02-02 10:00+00'),
+    ('{SCENE_B}', '{BOB}', 3, '2026-02-02 10:00+00', '2026-02-02 10:00+00');
+INSERT INTO conversation.messages (id, session_id, role, chat_type, content, sent_at) VALUES
+    (DEFAULT, '{SCENE_A}', 'main_assistant', 'main', 'Guten Morgen!', '2026-02-02 10:00+00'),
+    (DEFAULT, '{SCENE_B}', 'main_assistant', 'main', 'Servus!', '2026-02-02 10:01+00'),
+    (DEFAULT, '{SCENE_A}', 'user', 'main', 'Drei Äpfel, bitte.', '2026-02-02 10:10+00'),
+    (DEFAULT, '{SCENE_A}', 'user', 'helper', 'What is an apple?', '2026-02-02 10:11+00'),
+    (DEFAULT, '{SCENE_A}', 'helper_assistant', 'helper', 'Ein Apfel.', '2026-02-02 10:12+00'),
+    ('{MESSAGE_B}', '{SCENE_B}', 'user', 'main', 'Ohne Zwiebeln.', '2026-02-02 10:15+00');
+UPDATE conversation.sessions SET is_completed = true, completed_at = '2026-02-02 10:30+00';
+SELECT conversation.archive_messages(2, older_than => interval '1 day');
+INSERT INTO conversation.sessions (id, user_id, scenario_id, started_at, last_activity_at)
+SELECT open.id, whose, 2, now() - interval '2 days', now() - interval '2 days'
+FROM (VALUES (uuid '{SCENE_OPEN}', uuid '{ADA}'), ('{SCENE_B_OPEN}', '{BOB}')) AS open (id, whose);
+INSERT INTO conversation.messages
+    (id, session_id, role, chat_type, content, sent_at, client_message_id) VALUES
+    ('{MESSAGE_A}', '{SCENE_OPEN}', 'user', 'main', 'Hallo!', now() - interval '1 day', '{CLIENT_A}'),
+    (DEFAULT, '{SCENE_OPEN}', 'helper_assistant', 'helper', 'Say "hello".', now() - interval '1 day', NULL);
+"""
+EVENT = f"""
+INSERT INTO conversation.logs (level, event_type, user_id, session_id, metadata, created_at) VALUES
+    ('info', 'session_created', '{ADA}', '{SCENE_A}', '{{"scene": 1}}', %(moment)s),
+    ('warn', 'session_created', '{BOB}', '{SCENE_B}', '{{"scene": 3}}', %(moment)s)
+"""
+ACCESS = """
+INSERT INTO public.report_access_log (id, report_id, accessed_at) VALUES (9001, 9002, %(moment)s)
+"""
+# What goes into each partition of a table.
+PARTITIONED = {"public.report_access_log": ACCESS, "conversation.logs": EVENT}
 BOUNDS = """
 SELECT pg_get_expr(relpartbound, oid) FROM pg_class
 WHERE relispartition AND relkind = 'r' AND oid IN (
-    SELECT inhrelid FROM pg_inherits WHERE inhparent = 'public.report_access_log'::regclass)
+    SELECT inhrelid FROM pg_inherits WHERE inhparent = %s::regclass)
 """
 OUTSIDE_ALL_MONTHS = "2020-05-05 00:00:00+00"
 
 
 def plant(connection: psycopg.Connection) -> None:
-    """Put the rows in, one access of bob's report into each partition among them."""
-    connection.execute(ROWS)
-    connection.execute(LEARNING)
-    for (bound,) in connection.execute(BOUNDS).fetchall():
-        first = re.search(r"FROM \('(.+?)'\)", bound)
-        moment = first[1] if first else OUTSIDE_ALL_MONTHS
-        connection.execute(
-            "INSERT INTO public.report_access_log (id, report_id, accessed_at) VALUES (9001, 9002, %s)",
-            [moment],
-        )
+    """Put the rows in, some into each partition among them."""
+    for script in (ROWS, LEARNING, CONVERSATION):
+        connection.execute(script)
+    for table, statement in PARTITIONED.items():
+        for (bound,) in connection.execute(BOUNDS, [table]).fetchall():
+            first = re.search(r"FROM \('(.+?)'\)", bound)
+            connection.execute(statement, {"moment": first[1] if first else OUTSIDE_ALL_MONTHS})
     # No rollback takes a sequence back, and the mutations insert a lot: stay clear of the ids above.
     for (name,) in connection.execute(
         "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'S'"
