@@ -118,6 +118,9 @@ DECLARE
     state text;
     rule text;
 BEGIN
+    IF batch IS NULL OR batch < 1 THEN
+        RAISE EXCEPTION 'a batch has one row or more' USING ERRCODE = 'check_violation', CONSTRAINT = 'batch_positive';
+    END IF;
     handled := 0;
     LOOP
         BEGIN
