@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 import typer
 from alembic.util import CommandError
 from pydantic import ValidationError
@@ -22,7 +23,7 @@ problems = Console(stderr=True)
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn what an operator can mend into one line and exit status 2."""
+    """Turn what an operator can mend into one line, or a list of rows to decide on, and exit status 2."""
     try:
         yield
     except Unavailable as error:
@@ -37,12 +38,22 @@ def explained() -> Iterator[None]:
         fault = error.errors(include_input=False, include_url=False)[0]
         problem = f"{fault['loc'][0]}: {fault['msg']}"
     except DBAPIError as error:
-        # The driver's first line names host and reason; the rest may quote data.
-        problem = str(error.orig).partition("\n")[0]
+        problem = _reason(error)
     else:
         return
     problems.print(problem, style="red", markup=False, soft_wrap=True)
     raise typer.Exit(COULD_NOT_LOOK)
+
+
+def _reason(error: DBAPIError) -> str:
+    """The driver's first line, which names host and reason: the rest may quote data.
+
+    Where a revision stops for rows that a person must decide on, the list of their ids as well.
+    """
+    if isinstance(error.orig, psycopg.Error) and error.orig.diag.constraint_name == "needs_decision":
+        diag = error.orig.diag
+        return "\n".join(filter(None, (diag.message_primary, diag.message_detail, diag.message_hint)))
+    return str(error.orig).partition("\n")[0]
 
 
 def bars() -> Progress:

@@ -14,9 +14,11 @@ WHERE relnamespace IN {OURS} AND relkind IN ('r', 'p'))"""
 COLUMNS = f"""pg_attribute JOIN pg_class ON pg_class.oid = attrelid
 WHERE relnamespace IN {OURS} AND relkind IN ('r', 'p') AND NOT relispartition
     AND attnum > 0 AND NOT attisdropped"""
-# Triggers that stand for themselves: a partition has no row trigger of its own.
-TRIGGERS = f"""pg_trigger JOIN {TABLES} AS t ON t.oid = tgrelid JOIN pg_proc ON pg_proc.oid = tgfoid
-WHERE NOT tgisinternal AND tgparentid = 0"""
+# Triggers that stand for themselves: a partition has no row trigger of its own. One stands on a table that is
+# not ours, and runs a function of ours.
+TRIGGERS = f"""pg_trigger JOIN pg_class ON pg_class.oid = tgrelid JOIN pg_proc ON pg_proc.oid = tgfoid,
+LATERAL (SELECT tgrelid::regclass::text AS named) AS t
+WHERE NOT tgisinternal AND tgparentid = 0 AND (relnamespace IN {OURS} OR pronamespace IN {OURS})"""
 
 
 @dataclass(frozen=True)

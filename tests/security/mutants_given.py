@@ -13,7 +13,7 @@ GIVEN = {
             ARRAY['sequence', relnamespace::regnamespace::text, rolname]
         FROM pg_class, pg_roles WHERE relnamespace IN {OURS} AND relkind = 'S' AND rolname IN {ROLES}""",
     "GRANT EXECUTE": f"""
-        SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', pg_proc.oid::regprocedure, rolname),
+        SELECT format('GRANT EXECUTE ON ROUTINE %s TO %I', pg_proc.oid::regprocedure, rolname),
             ARRAY['EXECUTE', pronamespace::regnamespace::text, rolname, 'additive']
         FROM pg_proc, pg_roles WHERE pronamespace IN {OURS} AND rolname IN {ROLES}
             AND NOT has_function_privilege(rolname, pg_proc.oid, 'EXECUTE')""",
@@ -43,9 +43,10 @@ GIVEN = {
             unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS verb
         WHERE relnamespace IN {OURS} AND relkind IN ('r', 'p', 'v') AND rolname IN {ROLES}
             AND NOT has_table_privilege(rolname, pg_class.oid, verb)
-            -- On pricing_tiers the service has INSERT on the only column: the table's would be the same.
-            AND NOT (relname = 'pricing_tiers' AND rolname = 'service_role' AND verb = 'INSERT')
-            -- No statement writes to this view, whatever is granted on it.
+            -- Here the service has INSERT on every column: the table's would be the same.
+            AND NOT (relname IN ('pricing_tiers', 'event_types') AND rolname = 'service_role'
+                AND verb = 'INSERT')
+            -- No statement writes to a view with more rights than the caller has to its table.
             AND NOT (relkind = 'v' AND verb IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES'))""",
     "privilege on a column": f"""
         SELECT format('GRANT %s (%I) ON %s TO %I', verb, attname, attrelid::regclass, rolname),

@@ -44,7 +44,7 @@ TAKEN = {
         FROM pg_namespace, aclexplode(nspacl) JOIN pg_roles ON pg_roles.oid = grantee
         WHERE pg_namespace.oid IN {OURS} AND nspname <> 'public' AND rolname IN {ROLES}""",
     "grant on a function": f"""
-        SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM %I', pg_proc.oid::regprocedure, rolname),
+        SELECT format('REVOKE EXECUTE ON ROUTINE %s FROM %I', pg_proc.oid::regprocedure, rolname),
             ARRAY[proname, privilege_type, rolname]
         FROM pg_proc, aclexplode(proacl) JOIN pg_roles ON pg_roles.oid = grantee
         WHERE pronamespace IN {OURS} AND rolname IN {ROLES}""",
@@ -76,4 +76,8 @@ TAKEN = {
         SELECT {COLUMN} || CASE attgenerated WHEN '' THEN 'DROP DEFAULT' ELSE 'DROP EXPRESSION' END,
             ARRAY[attrelid::regclass::text, 'default']
         FROM {COLUMNS} AND atthasdef""",
+    "collation": f"""
+        SELECT {COLUMN} || format('TYPE %s COLLATE "default"', format_type(atttypid, atttypmod)),
+            ARRAY[attrelid::regclass::text, attname, 'collation']
+        FROM {COLUMNS} AND attcollation <> (SELECT typcollation FROM pg_type WHERE pg_type.oid = atttypid)""",
 }

@@ -71,11 +71,20 @@ def _checks(session: Session) -> Iterator[Mutant]:
             yield Mutant(f"{alter} CHECK ({weaker})", frozenset(about))
 
 
+# What a foreign key does when the other row changes, and what it does instead.
+ACTIONS = (
+    (r" ON DELETE (CASCADE|SET NULL)", "", "DELETE"),
+    (r" ON DELETE RESTRICT", " ON DELETE CASCADE", "DELETE"),
+    (r" ON UPDATE CASCADE", "", "UPDATE"),
+)
+
+
 def _cascades(session: Session) -> Iterator[Mutant]:
     for alter, definition, about in catalog(session, CONSTRAINTS):
-        without = re.sub(r" ON DELETE (CASCADE|SET NULL)", "", definition)
-        if without != definition:
-            yield Mutant(f"{alter} {without}", frozenset({*about, "DELETE"}))
+        for pattern, instead, verb in ACTIONS:
+            other = re.sub(pattern, instead, definition)
+            if other != definition:
+                yield Mutant(f"{alter} {other}", frozenset({*about, verb}))
 
 
 def _guards(session: Session) -> Iterator[Mutant]:
@@ -114,7 +123,7 @@ def _clauses(session: Session) -> Iterator[Mutant]:
 WEAKENED: dict[str, Callable[[Session], Iterator[Mutant]]] = {
     "weaker policy": _policies,
     "part of a CHECK": _checks,
-    "ON DELETE": _cascades,
+    "ON DELETE or ON UPDATE": _cascades,
     "column or event of a trigger": _guards,
     "condition of a trigger": _conditions,
     "clause of a function or trigger": _clauses,

@@ -23,8 +23,7 @@ FROM pg_proc WHERE pronamespace = %s::regnamespace ORDER BY 1
 """
 PARTITIONS = """
 SELECT inhrelid::regclass::text FROM pg_inherits
-WHERE inhparent IN ('public.report_access_log'::regclass, 'conversation.logs'::regclass)
-    AND inhrelid IN (SELECT oid FROM pg_class WHERE relkind = 'r') ORDER BY 1
+WHERE inhparent = %s::regclass ORDER BY 1
 """
 
 
@@ -71,5 +70,5 @@ def sequences(s: Session, schema: str) -> list[str]:
     return [name for (name,) in s.as_("superuser", search_path="pg_catalog").rows(SEQUENCES, [schema])]
 
 
-def partitions(s: Session) -> list[str]:
-    return [name for (name,) in s.as_("superuser", search_path="pg_catalog").rows(PARTITIONS)]
+def partitions(s: Session, table: str = "public.report_access_log") -> list[str]:
+    return [name for (name,) in s.as_("superuser", search_path="pg_catalog").rows(PARTITIONS, [table])]

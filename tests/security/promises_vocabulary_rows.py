@@ -1,11 +1,10 @@
 """Learners' rows: every constraint refuses its counter-examples, even a superuser's, and keeps good rows."""
 
 from datetime import timedelta
-from functools import partial
 
 from tests.security.personas import Session
-from tests.security.registry import add, promise
-from tests.security.rows import NOW, Row, insertion, triggers
+from tests.security.registry import promise
+from tests.security.rows import NOW, Row, insertion
 from tests.security.rules import (
     ADDRESSES,
     CHECK,
@@ -19,6 +18,7 @@ from tests.security.rules import (
     json_over,
     nested,
     objects,
+    one_id,
     required,
 )
 from tests.security.seed import ADA, CIPHERTEXT, NO_ONE
@@ -251,18 +251,7 @@ defaults(
         ),
     }
 )
-
-
-def _no_two_rows_have_one_id(s: Session, *, table: str) -> None:
-    (known,) = s.superuser.rows(f"SELECT id FROM {table} ORDER BY id LIMIT 1")[0]
-    asker = s.as_("superuser", triggers=triggers(table))
-    rule = f"{table.split('.')[1]}_pkey"
-    asker.refused(*insertion(table, id=known), sqlstate=UNIQUE, constraint=rule)
-
-
-for _table in (USERS, SESSIONS, KEYS, PROGRESS, EXPORTS):
-    _check = partial(_no_two_rows_have_one_id, table=_table)
-    add(f"no two rows of {_table} have one id", _check, f"{_table} {_table.split('.')[1]}_pkey")
+one_id(USERS, SESSIONS, KEYS, PROGRESS, EXPORTS)
 
 
 @promise(f"{EXPORTS} export_type_valid")

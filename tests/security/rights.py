@@ -5,9 +5,9 @@ Role by role, table by table; columns are written as one text.
 
 ROLES = {"anon": "anon", "stranger": "authenticated", "service": "service_role"}
 USAGE = {
-    "anon": {"public"},
-    "authenticated": {"public", "vocabulary"},
-    "service_role": {"public", "vocabulary"},
+    "anon": {"public", "conversation"},
+    "authenticated": {"public", "conversation", "vocabulary"},
+    "service_role": {"public", "conversation", "vocabulary"},
 }
 
 # What the holder of a token reads, and the person whose address a session has.
@@ -18,7 +18,7 @@ BY_TOKEN = {
 }
 OWN_SESSIONS = "id email path_choice macro_data payment_status created_at updated_at"
 READS = {
-    "anon": BY_TOKEN,
+    "anon": {**BY_TOKEN, "conversation.scenarios": "id title emoji sort_order is_active"},
     "authenticated": {**BY_TOKEN, "public.user_sessions": OWN_SESSIONS},
     "service_role": {},
 }
@@ -30,11 +30,32 @@ LEARNERS = {
     "vocabulary.user_progress",
     "vocabulary.export_history",
 }
+# The same of the chat, the view over messages old and new among them.
+SPEAKERS = {
+    "conversation.profiles",
+    "conversation.sessions",
+    "conversation.messages",
+    "conversation.messages_archive",
+    "conversation.message_history",
+    "conversation.logs",
+}
+# What is everybody's, and which rows of it.
+OFFERED: dict[str, dict[str, str]] = {
+    "anon": {"conversation.scenarios": "is_active", "conversation.public_scenarios": "is_active"},
+    "authenticated": {
+        "conversation.scenarios": "is_active",
+        "conversation.public_scenarios": "is_active",
+        "conversation.rate_limits": "enforced",
+    },
+}
 READS_WHOLE: dict[str, set[str]] = {
-    "anon": set(),
-    "authenticated": LEARNERS,
+    "anon": {"conversation.public_scenarios"},
+    "authenticated": LEARNERS | SPEAKERS | set(OFFERED["authenticated"]),
     "service_role": LEARNERS
+    | SPEAKERS
+    | set(OFFERED["authenticated"])
     | {
+        "conversation.event_types",
         "vocabulary.abandoned_export_files",
         "public.user_sessions",
         "public.generated_reports",
@@ -67,15 +88,25 @@ BY_LEARNERS = {
     "vocabulary.user_progress": f"user_id {WORDS}",
     "vocabulary.export_history": "user_id export_type export_format filters",
 }
+SCENE = "id user_id scenario_id"
+SPOKEN = "id session_id role chat_type content client_message_id"
+SHOWN = "title emoji initial_message_main initial_message_helper is_active sort_order"
+MOMENTS = "is_completed started_at last_activity_at completed_at"
+BY_SPEAKERS = {"conversation.sessions": SCENE, "conversation.messages": SPOKEN}
 USER_SESSION = "email path_choice macro_data payment_status stripe_payment_id is_test"
 CALCULATOR = "form_state pricing_tier amount_paid payment_status report_token"
 ASSESSMENT = "email first_name form_data payment_status stripe_session_id stripe_payment_intent_id is_test"
 HANDLED = "processed_at attempts outcome error session_table session_key refunded_amount"
 INSERTS: dict[str, dict[str, str]] = {
     "anon": {},
-    "authenticated": BY_LEARNERS,
+    "authenticated": {**BY_LEARNERS, **BY_SPEAKERS},
     "service_role": {
         **BY_LEARNERS,
+        "conversation.sessions": f"{SCENE} {MOMENTS}",
+        "conversation.messages": f"{SPOKEN} sent_at",
+        "conversation.scenarios": f"code {SHOWN}",
+        "conversation.event_types": "code description",
+        "conversation.logs": "level event_type user_id session_id metadata created_at",
         "vocabulary.users": f"{BY_LEARNERS['vocabulary.users']} is_authenticated last_login",
         "vocabulary.sessions": f"{BY_LEARNERS['vocabulary.sessions']} ip_address",
         "public.user_sessions": USER_SESSION,
@@ -95,6 +126,7 @@ UPDATES: dict[str, dict[str, str]] = {
         "vocabulary.user_api_keys": KEYS,
         "vocabulary.user_progress": WORDS,
         "vocabulary.export_history": "status",
+        "conversation.sessions": "is_completed",
     },
     "service_role": {
         "vocabulary.users": f"email {PROFILE} is_authenticated last_login",
@@ -103,6 +135,10 @@ UPDATES: dict[str, dict[str, str]] = {
         "vocabulary.user_progress": f"{WORDS} total_points",
         "vocabulary.export_history": "status records_count file_size_bytes file_url data error_message"
         " expires_at",
+        "conversation.profiles": "email deleted_at",
+        "conversation.sessions": MOMENTS,
+        "conversation.scenarios": SHOWN,
+        "conversation.rate_limits": "allowed per enforced",
         "public.user_sessions": USER_SESSION,
         "public.generated_reports": "expires_at",
         "public.calculator2_sessions": CALCULATOR,
@@ -112,8 +148,9 @@ UPDATES: dict[str, dict[str, str]] = {
 }
 DELETES: dict[str, set[str]] = {
     "anon": set(),
-    "authenticated": {"vocabulary.sessions", "vocabulary.user_api_keys"},
+    "authenticated": {"vocabulary.sessions", "vocabulary.user_api_keys", "conversation.sessions"},
     "service_role": {
+        "conversation.sessions",
         "vocabulary.users",
         "vocabulary.sessions",
         "vocabulary.user_api_keys",
@@ -130,10 +167,23 @@ BY_ANYBODY = {
     "public.save_calculator",
 }
 PRESENTED = {"carnivore.presented_report_token", "carnivore.presented_calculator_token"}
+JOBS = {
+    "conversation.run_job",
+    "conversation.reset_weekly_limits",
+    "conversation.delete_expired_sessions",
+    "conversation.delete_old_logs",
+    "conversation.archive_messages",
+}
 CALLS = {
     "anon": BY_ANYBODY | PRESENTED,
-    "authenticated": BY_ANYBODY | PRESENTED,
-    "service_role": BY_ANYBODY | {"public.fold_report_access", "vocabulary.recompute_user_progress"},
+    "authenticated": BY_ANYBODY | PRESENTED | {"carnivore.active_user", "conversation.delete_own_profile"},
+    "service_role": BY_ANYBODY
+    | JOBS
+    | {
+        "public.fold_report_access",
+        "vocabulary.recompute_user_progress",
+        "conversation.erase_profile",
+    },
 }
 
 

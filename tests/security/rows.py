@@ -7,9 +7,10 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from tests.security.personas import Asker
-from tests.security.seed import ADA, CIPHERTEXT, EVE, MALLORY, REPORT_A
+from tests.security.seed import ADA, CIPHERTEXT, EVE, MALLORY, REPORT_A, SCENE_A, SCENE_OPEN
 
 NOW = datetime.now(UTC)
+MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 Row = dict[str, Any]
 
 GOOD: dict[str, Row] = {
@@ -135,12 +136,63 @@ GOOD: dict[str, Row] = {
         "export_format": "csv",
         "filters": Jsonb({"type": "vocabulary"}),
     },
+    # A login brings its profile; this one's was deleted.
+    "conversation.profiles": {"id": MALLORY, "email": "mallory@example.com", "week_reset_date": MONDAY},
+    "conversation.scenarios": {
+        "code": "bakery",
+        "title": "At the bakery",
+        "emoji": "🥨",
+        "initial_message_main": "Bitte schön?",
+        "initial_message_helper": "You are hungry.",
+        "is_active": True,
+        "sort_order": 4,
+    },
+    "conversation.sessions": {
+        "id": "00000000-0000-4000-8000-0000000000e3",
+        "user_id": EVE,
+        "scenario_id": 1,
+        "is_completed": False,
+        "started_at": NOW - timedelta(minutes=20),
+        "last_activity_at": NOW,
+        "completed_at": None,
+    },
+    # Whose it is the session says.
+    "conversation.messages": {
+        "id": "00000000-0000-4000-8000-0000000000e4",
+        "session_id": SCENE_OPEN,
+        "role": "user",
+        "chat_type": "main",
+        "content": "Wie heißen Sie?",
+        "client_message_id": "00000000-0000-4000-8000-0000000000e5",
+        "sent_at": NOW,
+    },
+    "conversation.messages_archive": {
+        "id": "00000000-0000-4000-8000-0000000000e4",
+        "session_id": SCENE_A,
+        "user_id": ADA,
+        "role": "user",
+        "chat_type": "main",
+        "content": "Auf Wiedersehen!",
+        "sent_at": NOW,
+        "created_at": NOW,
+    },
+    "conversation.event_types": {"code": "voice_started", "description": "Somebody speaks."},
+    "conversation.logs": {
+        "level": "info",
+        "event_type": "session_created",
+        "user_id": ADA,
+        "session_id": SCENE_A,
+        "metadata": Jsonb({"scene": 1}),
+        "created_at": NOW,
+    },
 }
+# Their triggers fill in what is given otherwise: the rules alone are tried.
+FILLED_IN = {"vocabulary.user_progress", "conversation.profiles", "conversation.sessions"}
 
 
 def owner(table: str) -> str:
-    """The column of a learner's table that says whose row it is."""
-    return "id" if table == "vocabulary.users" else "user_id"
+    """The column of a person's table that says whose row it is."""
+    return "id" if table in {"vocabulary.users", "conversation.profiles"} else "user_id"
 
 
 def of_ada(table: str) -> str:
@@ -148,8 +200,8 @@ def of_ada(table: str) -> str:
 
 
 def triggers(table: str) -> str:
-    """Whether triggers are on when a row is put in: those of progress count anew whatever is given."""
-    return "replica" if table == "vocabulary.user_progress" else "origin"
+    """Whether triggers are on when a row is put in."""
+    return "replica" if table in FILLED_IN else "origin"
 
 
 def insertion(table: str, *, only: Iterable[str] | None = None, **changes: Any) -> tuple[str, list[Any]]:

@@ -105,3 +105,17 @@ def defaults(found: Mapping[str, tuple[tuple[str, ...], str]]) -> None:
     for table, (given, condition) in found.items():
         check = partial(_fills_in, table=table, given=given, condition=condition)
         add(f"{table} fills in its defaults", check, f"{table} default")
+
+
+def _no_two_rows_have_one_id(s: Session, *, table: str) -> None:
+    (known,) = s.superuser.rows(f"SELECT id FROM {table} ORDER BY id LIMIT 1")[0]
+    asker = s.as_("superuser", triggers=triggers(table))
+    rule = f"{table.split('.')[1]}_pkey"
+    asker.refused(*insertion(table, id=known), sqlstate=UNIQUE, constraint=rule)
+
+
+def one_id(*tables: str) -> None:
+    """Tables whose id is their primary key."""
+    for table in tables:
+        check = partial(_no_two_rows_have_one_id, table=table)
+        add(f"no two rows of {table} have one id", check, f"{table} {table.split('.')[1]}_pkey")

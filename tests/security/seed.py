@@ -11,7 +11,7 @@ CALCULATOR_A = "calculatorTokenA_0123456789-abcd"
 CALCULATOR_B = "calculatorTokenB_0123456789-abcd"  # paid, and its report is bob's
 CALCULATOR_EXPIRED = "calculatorTokenE_0123456789-abcd"
 ASSESSMENT = "00000000-0000-4000-8000-000000000001"
-# Learners: ada and bob with rows in every table, eve with none yet. Mallory can log in, and has not signed up.
+# Learners: ada and bob with rows in every table, eve with none yet. Mallory has a login, and no row of ours.
 ADA = "00000000-0000-4000-8000-0000000000a1"
 BOB = "00000000-0000-4000-8000-0000000000b1"
 EVE = "00000000-0000-4000-8000-0000000000e1"

@@ -1,0 +1,127 @@
+"""Sessions in which people talk, and how a test waits for somebody else's connection."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import URL, event, text
+from sqlalchemy.orm import Session
+
+from carnivore_db import Database, Identity
+from carnivore_db.conversation import messages, sessions
+from carnivore_db.conversation.models import ChatType, Message, Role
+from tests.conversation.samples import SERVICE, Person
+from tests.migrations.helpers import eventually
+from tests.support.callers import Caller
+from tests.support.databases import one
+
+OLD = datetime(2024, 5, 1, 12, tzinfo=UTC)  # of interest to the archive
+# Who may speak in which chat.
+VOICES: tuple[tuple[Role, ChatType], ...] = (
+    ("user", "main"),
+    ("main_assistant", "main"),
+    ("user", "helper"),
+    ("helper_assistant", "helper"),
+)
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()
+"""
+COUNTS = "SELECT message_count_main, message_count_helper FROM conversation.sessions WHERE id = %s"
+
+
+def started(caller: Caller, person: Person, scenario: str = "marketplace") -> UUID:
+    """An open session of somebody."""
+    return caller.call(person.identity, sessions.start, person.id, scenario).id
+
+
+def say(
+    caller: Caller, session_id: UUID, content: str = "Hallo", *, who: Identity = SERVICE, **given: Any
+) -> Message:
+    """A message, the partner's when the service sends it and nothing else is said."""
+    given = ({"role": "main_assistant"} if who == SERVICE else {}) | given
+    return caller.call(who, messages.send, session_id, content, **given)
+
+
+def opened(owner: psycopg.Connection, person: Person, when: datetime = OLD) -> UUID:
+    """A session that was opened then, and is open still."""
+    begin = """
+        INSERT INTO conversation.sessions (user_id, scenario_id, started_at, last_activity_at)
+        VALUES (%s, 1, %s, %s) RETURNING id
+    """
+    found: UUID = one(owner, begin, person.id, when, when)
+    return found
+
+
+def speak(owner: psycopg.Connection, session_id: UUID, when: datetime = OLD, said: int = 4) -> None:
+    """Messages a minute apart, of all voices in turn."""
+    for number in range(said):
+        role, chat = VOICES[number % len(VOICES)]
+        owner.execute(
+            "INSERT INTO conversation.messages (session_id, role, chat_type, content, sent_at)"
+            " VALUES (%s, %s, %s, %s, %s)",
+            [session_id, role, chat, f"Satz {number}", when + timedelta(minutes=number)],
+        )
+
+
+def spoken(owner: psycopg.Connection, person: Person, when: datetime = OLD, said: int = 4) -> UUID:
+    """A session of so many messages, completed a day later."""
+    session = opened(owner, person, when)
+    speak(owner, session, when, said)
+    owner.execute(
+        "UPDATE conversation.sessions SET is_completed = true, completed_at = %s WHERE id = %s",
+        [when + timedelta(days=1), session],
+    )
+    return session
+
+
+def archive(owner: psycopg.Connection, number: int) -> None:
+    """Move so many messages to the archive."""
+    assert one(owner, "SELECT conversation.archive_messages(%s)", number) == number
+
+
+def somebody_waits(owner: psycopg.Connection, number: int = 1) -> None:
+    """Come back when so many connections wait for a lock."""
+    eventually(lambda: one(owner, WAITING) == number)
+
+
+def plan(tx: Session, query: Callable[[Session], object]) -> list[dict[str, Any]]:
+    """The nodes of the plan of the last statement that `query` sends."""
+    sent: list[tuple[str, Any]] = []
+    connection = tx.connection()
+
+    def note(_1: object, _2: object, statement: str, parameters: Any, *_: object) -> None:
+        sent.append((statement, parameters))
+
+    event.listen(connection, "before_cursor_execute", note)
+    query(tx)
+    event.remove(connection, "before_cursor_execute", note)
+    statement, parameters = sent[-1]
+    (shown,) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).scalar_one()
+    return list(walk(shown["Plan"]))
+
+
+def nodes_of(
+    url: URL, who: Identity, query: Callable[[Session], object], before: str = "SELECT"
+) -> list[dict[str, Any]]:
+    """The plan of a query, of somebody who did something before; all is taken back."""
+    database = Database(url)
+    with database.engine.connect() as connection, Session(connection) as tx:
+        tx.execute(text(before))
+        tx.execute(who.statement())
+        found = plan(tx, query)
+    database.close()
+    return found
+
+
+def walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A node of a plan, and all below it."""
+    yield node
+    for below in node.get("Plans", []):
+        yield from walk(below)
+
+
+def indexes(nodes: list[dict[str, Any]]) -> set[str]:
+    return {node["Index Name"] for node in nodes if "Index Name" in node}

@@ -1,0 +1,374 @@
+"""Sessions: begun, found open, completed once, given up, reopened, listed."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from carnivore_db import errors
+from carnivore_db.conversation import messages, profiles, sessions
+from carnivore_db.conversation.models import RolePlay
+from tests.conversation.samples import LONG_AGO, NOBODY, SERVICE, VISITOR, Person, completed, sign_up
+from tests.support.callers import Caller
+from tests.support.databases import one
+
+HOUR = timedelta(hours=1)
+
+
+def start(caller: Caller, person: Person, scenario: str = "marketplace") -> RolePlay:
+    return caller.call(person.identity, sessions.start, person.id, scenario)
+
+
+def rewind(owner: psycopg.Connection, session_id: UUID, ago: timedelta) -> None:
+    """As if the session had begun so long before."""
+    owner.execute(
+        "UPDATE conversation.sessions SET started_at = started_at - %s WHERE id = %s", [ago, session_id]
+    )
+
+
+@pytest.mark.document(1, 5, 12)
+def test_a_session_from_its_beginning_to_its_end(
+    caller_of_each_shape: Caller, signed_up: Callable[[], Person]
+) -> None:
+    caller, ada = caller_of_each_shape, signed_up()
+    made = start(caller, ada, "party")
+    assert (made.user_id, made.scenario_id, made.is_completed) == (ada.id, 2, False)
+    assert (made.completed_at, made.duration_seconds) == (None, None)
+    assert (made.message_count_main, made.message_count_helper) == (0, 0)
+    assert made.started_at == made.last_activity_at == made.updated_at
+    caller.call(ada.identity, messages.send, made.id, "Hallo!")
+    assert caller.call(ada.identity, sessions.find_open, ada.id).id == made.id  # type: ignore[union-attr]
+    assert caller.call(ada.identity, sessions.get, made.id).message_count_main == 1
+
+    done = caller.call(ada.identity, sessions.complete, made.id)
+    assert (done.id, done.is_completed, done.started_at) == (made.id, True, made.started_at)
+    assert done.completed_at == done.updated_at > done.started_at
+    assert done.duration_seconds == (done.completed_at - done.started_at) // timedelta(seconds=1)
+    counted = caller.call(ada.identity, profiles.get, ada.id)
+    assert (counted.completed_scenario_count, counted.current_week_completion_count) == (1, 1)
+    assert caller.call(ada.identity, sessions.find_open, ada.id) is None
+    (listed,) = caller.call(ada.identity, sessions.history, ada.id)
+    assert listed.id == made.id
+
+
+@pytest.mark.document(1, 12)
+def test_the_duration_is_whole_seconds_from_start_to_completion(
+    caller: Caller, owner: psycopg.Connection, person: Person
+) -> None:
+    made = start(caller, person)
+    rewind(owner, made.id, timedelta(minutes=5, milliseconds=700))
+    done = caller.call(person.identity, sessions.complete, made.id)
+    assert done.completed_at is not None
+    assert done.duration_seconds is not None
+    assert done.duration_seconds >= 300
+    assert done.duration_seconds == (done.completed_at - done.started_at) // timedelta(seconds=1)
+
+
+RAW = "INSERT INTO conversation.sessions (user_id, scenario_id, started_at, {}) VALUES (%s, 1, %s, {})"
+
+
+@pytest.mark.document(1)
+def test_completed_without_a_moment_cannot_exist(owner: psycopg.Connection, person: Person) -> None:
+    owner.execute(RAW.format("is_completed, completed_at", "true, NULL"), [person.id, LONG_AGO])
+    found = owner.execute("SELECT now() - completed_at AS age, duration_seconds FROM conversation.sessions")
+    row = found.fetchone()
+    assert isinstance(row, dict)
+    assert row["age"] < HOUR
+    owner.execute("UPDATE conversation.sessions SET completed_at = NULL")
+    assert one(owner, "SELECT completed_at IS NOT NULL FROM conversation.sessions")
+    # Not even where the trigger is asleep.
+    owner.execute("SET session_replication_role = replica")
+    with pytest.raises(psycopg.errors.CheckViolation) as caught:
+        owner.execute("UPDATE conversation.sessions SET completed_at = NULL")
+    assert caught.value.diag.constraint_name == "completed_at_with_completed"
+
+
+@pytest.mark.document(1)
+def test_open_with_a_moment_of_completion_cannot_exist(owner: psycopg.Connection, person: Person) -> None:
+    complete = "UPDATE conversation.sessions SET completed_at = now() WHERE user_id = %s AND started_at = %s"
+    with pytest.raises(psycopg.errors.CheckViolation) as inserted:
+        owner.execute(RAW.format("completed_at", "now()"), [person.id, LONG_AGO])
+    owner.execute(RAW.format("is_completed", "false"), [person.id, LONG_AGO])
+    with pytest.raises(psycopg.errors.CheckViolation) as updated:
+        owner.execute(complete, [person.id, LONG_AGO])
+    for caught in (inserted, updated):
+        assert caught.value.diag.constraint_name == "completed_at_with_completed"
+
+
+@pytest.mark.document(1, 12)
+def test_a_given_moment_is_kept_and_the_duration_derived(owner: psycopg.Connection, person: Person) -> None:
+    made = completed(owner, person, LONG_AGO + HOUR, started_at=LONG_AGO, duration_seconds=5)
+    derived = "SELECT duration_seconds FROM conversation.sessions WHERE id = %s"
+    assert one(owner, derived, made) == 3600
+    for change, expected in (
+        ("completed_at = completed_at + interval '90.9 seconds'", 3690),
+        ("started_at = started_at + interval '1 hour'", 90),
+        ("duration_seconds = 7", 90),
+        ("completed_at = started_at", 0),
+        ("started_at = started_at - interval '100 years'", 2**31 - 1),  # as much as the column holds
+    ):
+        owner.execute(f"UPDATE conversation.sessions SET {change} WHERE id = %s", [made])
+        assert one(owner, derived, made) == expected, change
+    owner.execute("UPDATE conversation.sessions SET is_completed = false, duration_seconds = 7")
+    assert one(owner, derived, made) is None
+
+
+BROKEN = {
+    "completed_at_in_range": "completed_at = started_at - interval '1 microsecond'",
+    "message_counts_not_negative": "message_count_main = -1",
+    "duration_seconds_not_negative": "duration_seconds = -1",
+}
+
+
+@pytest.mark.document(8, 12)
+@pytest.mark.parametrize("rule", [*BROKEN, "message_counts_not_negative of the helper"])
+def test_a_row_that_makes_no_sense_is_refused(owner: psycopg.Connection, person: Person, rule: str) -> None:
+    completed(owner, person, LONG_AGO)
+    name, _, of_helper = rule.partition(" ")
+    owner.execute("SET session_replication_role = replica")  # the checks alone, no trigger that mends the row
+    change = BROKEN[name].replace("main", "helper") if of_helper else BROKEN[name]
+    with pytest.raises(psycopg.errors.CheckViolation) as caught:
+        owner.execute(f"UPDATE conversation.sessions SET {change}")
+    assert caught.value.diag.constraint_name == name
+
+
+@pytest.mark.document(8)
+@pytest.mark.parametrize("count", ["completed_scenario_count", "current_week_completion_count"])
+def test_a_count_below_nothing_is_refused(owner: psycopg.Connection, person: Person, count: str) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation) as caught:
+        owner.execute(f"UPDATE conversation.profiles SET {count} = -1")
+    assert caught.value.diag.constraint_name == f"{count}_not_negative"
+
+
+def test_who_starts_again_gets_the_open_session(caller: Caller, person: Person) -> None:
+    first = start(caller, person, "kebab")
+    assert start(caller, person, "kebab").id == first.id
+    assert start(caller, person, "party").id == first.id  # whichever scene was asked for
+    assert caller.call(SERVICE, sessions.start, person.id, "party").id == first.id
+    caller.call(person.identity, sessions.complete, first.id)
+    second = start(caller, person, "party")
+    assert (second.id != first.id, second.scenario_id) == (True, 2)
+
+
+def test_a_person_has_one_open_session_whatever_is_written(owner: psycopg.Connection, person: Person) -> None:
+    owner.execute(RAW.format("is_completed", "false"), [person.id, LONG_AGO])
+    with pytest.raises(psycopg.errors.UniqueViolation) as caught:
+        owner.execute(RAW.format("is_completed", "false"), [person.id, LONG_AGO])
+    assert caught.value.diag.constraint_name == "idx_sessions_active_per_user"
+
+
+def test_a_session_that_cannot_begin(caller: Caller, owner: psycopg.Connection, person: Person) -> None:
+    eve = sign_up(owner)
+    for who, user_id, scenario, expected in (
+        (SERVICE, person.id, "nowhere", errors.ScenarioNotFound),
+        (SERVICE, NOBODY, "party", errors.ProfileNotFound),
+        (eve.identity, person.id, "party", errors.PermissionRefused),
+        (VISITOR, person.id, "party", errors.PermissionRefused),
+    ):
+        with pytest.raises(expected):
+            caller.call(who, sessions.start, user_id, scenario)
+    assert one(owner, "SELECT count(*) FROM conversation.sessions") == 0
+
+
+def test_what_is_completed_is_neither_completed_nor_given_up(
+    caller: Caller, owner: psycopg.Connection, person: Person
+) -> None:
+    done = caller.call(person.identity, sessions.complete, start(caller, person).id)
+    for who in (person.identity, SERVICE):
+        for function in (sessions.complete, sessions.abandon):
+            with pytest.raises(errors.SessionCompleted):
+                caller.call(who, function, done.id)
+    stored = caller.call(SERVICE, sessions.get, done.id)
+    assert (stored.completed_at, stored.updated_at) == (done.completed_at, done.updated_at)
+    assert caller.call(SERVICE, profiles.get, person.id).completed_scenario_count == 1
+
+
+def test_a_session_that_is_given_up_leaves_nothing(
+    caller: Caller, owner: psycopg.Connection, person: Person
+) -> None:
+    made = start(caller, person)
+    caller.call(person.identity, messages.send, made.id, "Hallo!")
+    caller.call(person.identity, sessions.abandon, made.id)
+    for table in ("sessions", "messages"):
+        assert one(owner, f"SELECT count(*) FROM conversation.{table}") == 0
+    with pytest.raises(errors.SessionNotFound):
+        caller.call(person.identity, sessions.abandon, made.id)
+    assert start(caller, person).id != made.id
+
+
+@pytest.mark.document(9)
+def test_a_session_that_is_reopened_counts_no_more(caller: Caller, person: Person) -> None:
+    done = caller.call(person.identity, sessions.complete, start(caller, person).id)
+    with pytest.raises(errors.PermissionRefused):
+        caller.call(person.identity, sessions.reopen, done.id)
+    again = caller.call(SERVICE, sessions.reopen, done.id)
+    assert (again.is_completed, again.completed_at, again.duration_seconds) == (False, None, None)
+    counted = caller.call(SERVICE, profiles.get, person.id)
+    assert (counted.completed_scenario_count, counted.current_week_completion_count) == (0, 0)
+    assert start(caller, person).id == done.id
+    assert caller.call(person.identity, sessions.complete, done.id).is_completed
+
+
+def test_a_session_is_not_reopened_beside_an_open_one(caller: Caller, person: Person) -> None:
+    done = caller.call(person.identity, sessions.complete, start(caller, person).id)
+    start(caller, person)
+    with pytest.raises(errors.AlreadyExists) as caught:
+        caller.call(SERVICE, sessions.reopen, done.id)
+    assert caught.value.rule == "idx_sessions_active_per_user"
+    assert caller.call(SERVICE, sessions.get, done.id).is_completed
+
+
+def test_a_session_that_there_is_not(caller: Caller, person: Person) -> None:
+    start(caller, person)
+    for function in (sessions.get, sessions.complete, sessions.abandon, sessions.reopen):
+        with pytest.raises(errors.SessionNotFound):
+            caller.call(SERVICE, function, NOBODY)
+
+
+def test_another_person_neither_sees_nor_changes_a_session(
+    caller: Caller, owner: psycopg.Connection, person: Person
+) -> None:
+    eve = sign_up(owner)
+    mine = [start(caller, person).id, completed(owner, person, LONG_AGO)]
+    before = owner.execute("SELECT * FROM conversation.sessions ORDER BY id").fetchall()
+    for session_id in mine:
+        for function in (sessions.get, sessions.complete, sessions.abandon, sessions.reopen):
+            with pytest.raises(errors.SessionNotFound):
+                caller.call(eve.identity, function, session_id)
+            with pytest.raises(errors.PermissionRefused):
+                caller.call(VISITOR, function, session_id)
+    assert caller.call(eve.identity, sessions.find_open, person.id) is None
+    assert caller.call(eve.identity, sessions.history, person.id) == []
+    assert owner.execute("SELECT * FROM conversation.sessions ORDER BY id").fetchall() == before
+
+
+@pytest.mark.document(27)
+@pytest.mark.parametrize(
+    "change",
+    [
+        "is_completed = false",
+        "completed_at = completed_at - interval '1 day'",
+        "started_at = started_at - interval '1 day'",
+        "duration_seconds = 1",
+        "message_count_main = 5",
+        "scenario_id = 2",
+        "user_id = gen_random_uuid()",
+    ],
+)
+def test_a_person_changes_nothing_of_a_session_but_its_completion(
+    caller: Caller, owner: psycopg.Connection, person: Person, change: str
+) -> None:
+    completed(owner, person, LONG_AGO)
+    before = owner.execute("SELECT * FROM conversation.sessions").fetchall()
+    with pytest.raises(errors.PermissionRefused):
+        caller.run(person.identity, lambda tx: tx.execute(text(f"UPDATE conversation.sessions SET {change}")))
+    assert owner.execute("SELECT * FROM conversation.sessions").fetchall() == before
+
+
+def test_a_session_stays_its_persons(owner: psycopg.Connection, person: Person) -> None:
+    eve, made = sign_up(owner), completed(owner, person, LONG_AGO)
+    with pytest.raises(psycopg.errors.IntegrityError) as caught:
+        owner.execute("UPDATE conversation.sessions SET user_id = %s", [eve.id])
+    assert (caught.value.diag.constraint_name, caught.value.diag.column_name) == ("immutable", "user_id")
+    assert one(owner, "SELECT user_id FROM conversation.sessions WHERE id = %s", made) == person.id
+
+
+@pytest.mark.document(40)
+def test_sessions_and_counts_follow_a_login_that_gets_another_id(
+    owner: psycopg.Connection, person: Person
+) -> None:
+    made, new = completed(owner, person, LONG_AGO), uuid4()
+    owner.execute("UPDATE auth.users SET id = %s WHERE id = %s", [new, person.id])
+    assert one(owner, "SELECT user_id FROM conversation.sessions WHERE id = %s", made) == new
+    assert one(owner, "SELECT completed_scenario_count FROM conversation.profiles WHERE id = %s", new) == 1
+
+
+def pages(caller: Caller, person: Person, limit: int, **given: Any) -> list[list[UUID]]:
+    """A history page by page, each behind the last one's end."""
+    found: list[list[UUID]] = []
+    before = None
+    while True:
+        page = caller.call(person.identity, sessions.history, person.id, limit=limit, before=before, **given)
+        if not page:
+            return found
+        found.append([one.id for one in page])
+        assert page[-1].completed_at is not None
+        before = (page[-1].completed_at, page[-1].id)
+
+
+@pytest.mark.document(20)
+@pytest.mark.parametrize("limit", [1, 2, 3, 1000])
+def test_a_history_is_read_page_by_page_newest_first(
+    caller: Caller, owner: psycopg.Connection, person: Person, limit: int
+) -> None:
+    eve = sign_up(owner)
+    completed(owner, eve, LONG_AGO)
+    start(caller, person)  # an open one is no history
+    when = [LONG_AGO, LONG_AGO + HOUR, LONG_AGO + HOUR, LONG_AGO + HOUR, LONG_AGO + 2 * HOUR]
+    made = [
+        (moment, completed(owner, person, moment, scenario_id=1 + place % 2))
+        for place, moment in enumerate(when)
+    ]
+    newest = [session_id for _, session_id in sorted(made, reverse=True)]
+    assert sum(pages(caller, person, limit), []) == newest
+    of_party = {session_id for place, (_, session_id) in enumerate(made) if place % 2 == 1}
+    assert sum(pages(caller, person, limit, scenario="party"), []) == [
+        key for key in newest if key in of_party
+    ]
+    assert pages(caller, person, limit, scenario="kebab") == []
+    assert pages(caller, person, limit, scenario="nowhere") == []
+
+
+def test_a_history_takes_a_cursor_of_any_time_zone(
+    caller_in: Callable[[str], Caller], owner: psycopg.Connection, person: Person
+) -> None:
+    first, second = (completed(owner, person, LONG_AGO + place * HOUR) for place in range(2))
+    for zone in ("Pacific/Kiritimati", "America/St_Johns"):
+        caller = caller_in(zone)
+        newest = caller.call(person.identity, sessions.history, person.id, limit=1)
+        assert [one.id for one in newest] == [second]
+        cursor = (LONG_AGO + HOUR, second)
+        older = caller.call(person.identity, sessions.history, person.id, before=cursor)
+        assert [one.id for one in older] == [first]
+        assert older[0].completed_at == LONG_AGO
+
+
+def test_an_error_that_was_swallowed_saves_nothing(
+    caller: Caller, owner: psycopg.Connection, person: Person
+) -> None:
+    done = completed(owner, person, LONG_AGO)
+
+    def careless(tx: Session) -> None:
+        sessions.start(tx, person.id, "party")
+        with suppress(errors.AlreadyExists):
+            sessions.reopen(tx, done)  # beside the open one: the database refuses
+
+    def careful(tx: Session) -> None:
+        sessions.start(tx, person.id, "party")
+        with suppress(errors.AlreadyExists), tx.begin_nested():
+            sessions.reopen(tx, done)
+
+    with pytest.raises(errors.RolledBack):
+        caller.run(SERVICE, careless)
+    assert one(owner, "SELECT count(*) FROM conversation.sessions") == 1
+    caller.run(SERVICE, careful)
+    assert one(owner, "SELECT count(*) FROM conversation.sessions") == 2
+
+
+def test_a_session_read_twice_in_one_transaction_is_as_it_is_stored(caller: Caller, person: Person) -> None:
+    def body(tx: Session) -> RolePlay:
+        made = sessions.start(tx, person.id, "party")
+        assert not made.is_completed
+        sessions.complete(tx, made.id)
+        return made
+
+    kept = caller.run(person.identity, body)
+    assert kept.is_completed
+    assert kept.completed_at == kept.started_at  # one transaction has one now()
+    assert kept.duration_seconds == 0

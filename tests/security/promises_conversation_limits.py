@@ -1,0 +1,235 @@
+"""Limits: three scenes a week and so many messages a minute, for whoever writes, and how long to wait."""
+
+from datetime import UTC
+
+import psycopg
+
+from tests.security.personas import OWNERS, SERVICES, Asker, Session
+from tests.security.promises_conversation_counting import (
+    BEGIN,
+    COMPLETE,
+    COUNTED,
+    ENDS,
+    MONDAY,
+    SESSIONS,
+    WEEK,
+    completed,
+    the_law,
+)
+from tests.security.registry import promise
+from tests.security.seed import ADA, BOB, SCENE_B_OPEN, SCENE_OPEN
+
+MESSAGES, LIMITS = "conversation.messages", "conversation.rate_limits"
+LIMIT = f"UPDATE {LIMITS} SET {{}} WHERE code = '{{}}'"
+OVER = {"sqlstate": "PT429", "constraint": "weekly_limit"}
+TOO_FAST = {"sqlstate": "PT429", "constraint": "message_rate_limit"}
+EVERYBODY = ("ada", *SERVICES, *OWNERS)
+SCENES = f"{SESSIONS} {LIMITS} begin_session update_profile_completion_counts maintain_profile_counts clause"
+SPEED = f"{MESSAGES} {LIMITS} rate_limit_messages limit_messages clause"
+
+
+def _none_is_open(s: Session) -> None:
+    s.superuser.allows(f"DELETE FROM {SESSIONS} WHERE id = '{SCENE_OPEN}'", rows=1)
+
+
+def _refused_until_monday(asker: Asker, statement: str) -> None:
+    error = asker.refused(statement, **OVER)
+    ends = asker.session.superuser.value(ENDS, [ADA])
+    assert error.diag.message_detail == ends.astimezone(UTC).isoformat()
+    assert (error.diag.schema_name, error.diag.table_name) == ("conversation", "sessions")
+
+
+@promise(SCENES)
+def the_week_has_three_scenes_and_a_fourth_is_neither_begun_nor_completed(s: Session) -> None:
+    for persona in EVERYBODY:
+        with s.undone():
+            asker = s.as_(persona, time_zone="Asia/Tokyo")
+            s.as_("service").allows(completed(MONDAY, times=3), rows=3)
+            _refused_until_monday(asker, COMPLETE)
+            assert s.superuser.row(COUNTED, [ADA]) == (4, 3)
+            _none_is_open(s)
+            _refused_until_monday(asker, BEGIN.format(ADA))
+            if persona != "ada":
+                _refused_until_monday(asker, completed(MONDAY))
+                _refused_until_monday(asker, completed(f"{MONDAY} + interval '1 hour'"))
+            # A place is free again.
+            one = f"SELECT id FROM {SESSIONS} WHERE completed_at = {MONDAY} LIMIT 1"
+            s.as_("service").allows(f"DELETE FROM {SESSIONS} WHERE id IN ({one})", rows=1)
+            asker.allows(BEGIN.format(ADA), rows=1)
+            asker.allows(f"UPDATE {SESSIONS} SET is_completed = true WHERE user_id = '{ADA}'")
+            assert s.superuser.row(COUNTED, [ADA]) == (4, 3)
+            the_law(s)
+
+
+@promise(SCENES)
+def scenes_of_other_weeks_and_of_other_people_are_nobodys_limit(s: Session) -> None:
+    earlier = completed(f"{MONDAY} - interval '1 microsecond'")
+    for persona in (*SERVICES, *OWNERS):
+        with s.undone():
+            asker = s.as_(persona)
+            _none_is_open(s)
+            for whose in (ADA, BOB):
+                asker.allows(completed(MONDAY, whose, times=3), rows=3)
+            asker.allows(earlier, rows=1)
+            # Of a week with more scenes than allowed, too.
+            s.superuser.allows(LIMIT.format("allowed = 1", "completed_scenarios"), rows=1)
+            asker.allows(earlier, rows=1)
+            s.superuser.allows(f"DELETE FROM {SESSIONS} WHERE user_id = '{ADA}' AND completed_at >= {MONDAY}")
+            asker.allows(BEGIN.format(ADA), rows=1)
+            asker.allows(f"UPDATE {SESSIONS} SET is_completed = true WHERE user_id = '{ADA}'")
+            assert s.superuser.row(COUNTED, [ADA])[1] == 1
+            the_law(s)
+
+
+@promise(SCENES)
+def a_week_that_is_over_holds_nobody_back(s: Session) -> None:
+    for persona in EVERYBODY:
+        with s.undone():
+            _none_is_open(s)
+            s.as_("service").allows(completed(f"{MONDAY} - {WEEK}", times=3), rows=3)
+            # The job has not run yet.
+            s.superuser.allows(
+                "UPDATE conversation.profiles SET current_week_completion_count = 3,"
+                f" week_reset_date = {MONDAY} WHERE id = '{ADA}'"
+            )
+            s.as_(persona).allows(BEGIN.format(ADA), rows=1)
+            s.as_(persona).allows(f"UPDATE {SESSIONS} SET is_completed = true WHERE user_id = '{ADA}'")
+            assert s.superuser.row(COUNTED, [ADA]) == (5, 1)
+
+
+@promise(SCENES)
+def whoever_has_an_open_session_meets_that_instead_of_the_limit(s: Session) -> None:
+    for persona in EVERYBODY:
+        with s.undone():
+            s.as_("service").allows(completed(MONDAY, times=3), rows=3)
+            open_already = {"sqlstate": "23505", "constraint": "idx_sessions_active_per_user"}
+            s.as_(persona).refused(BEGIN.format(ADA), **open_already)
+
+
+@promise(SCENES)
+def a_limit_that_is_not_enforced_or_is_another_one_stops_no_scene(s: Session) -> None:
+    more = BEGIN.format(ADA), f"UPDATE {SESSIONS} SET is_completed = true WHERE user_id = '{ADA}'"
+    for persona in EVERYBODY:
+        for change, allowed in (
+            (LIMIT.format("enforced = false", "completed_scenarios"), True),
+            (LIMIT.format("allowed = 4", "completed_scenarios"), True),
+            (LIMIT.format("allowed = 1, per = '7 days'", "messages"), False),
+        ):
+            with s.undone():
+                s.superuser.allows(change, rows=1)
+                s.as_("service").allows(completed(MONDAY, times=2), rows=2)
+                s.as_(persona).allows(COMPLETE, rows=1)
+                if not allowed:
+                    s.as_(persona).refused(more[0], **OVER)
+                    continue
+                for statement in more:
+                    s.as_(persona).allows(statement)
+                # What was completed then is no more than corrected now.
+                s.superuser.allows(LIMIT.format("enforced = true, allowed = 3", "completed_scenarios"))
+                later = "completed_at = completed_at + interval '1 minute'"
+                s.as_("service").allows(f"UPDATE {SESSIONS} SET {later} WHERE user_id = '{ADA}'", rows=5)
+                the_law(s)
+
+
+def _messages(count: int, session: str, sent_at: str = "clock_timestamp()", role: str = "user") -> str:
+    chat = "helper" if role == "helper_assistant" else "main"
+    return (
+        f"INSERT INTO {MESSAGES} (session_id, role, chat_type, content, sent_at)"
+        f" SELECT '{session}', '{role}', '{chat}', 'x', {sent_at} FROM generate_series(1, {count})"
+    )
+
+
+def _one_more(session: str, role: str = "user") -> str:
+    chat = "helper" if role == "helper_assistant" else "main"
+    return (
+        f"INSERT INTO {MESSAGES} (session_id, role, chat_type, content)"
+        f" VALUES ('{session}', '{role}', '{chat}', 'one more')"
+    )
+
+
+def _lasting(s: Session) -> None:
+    """Whatever time the attempts take, none of the messages is forgotten between them."""
+    s.superuser.allows(LIMIT.format("per = '1 day'", "messages"), rows=1)
+
+
+def _seconds(error: psycopg.Error) -> int:
+    """How long the sender is told to wait."""
+    detail = error.diag.message_detail or ""
+    assert detail.isdecimal(), detail
+    return int(detail)
+
+
+@promise(SPEED)
+def a_person_sends_thirty_messages_a_minute(s: Session) -> None:
+    for persona in (*SERVICES, *OWNERS):
+        with s.undone():
+            asker = s.as_(persona)
+            asker.allows(_messages(40, SCENE_OPEN, "clock_timestamp() - interval '2 minutes'"), rows=40)
+            asker.allows(_messages(29, SCENE_OPEN), rows=29)
+            asker.allows(_messages(1, SCENE_OPEN), rows=1)
+            error = asker.refused(_messages(1, SCENE_OPEN), **TOO_FAST)
+            assert 0 < _seconds(error) <= 60
+            assert (error.diag.schema_name, error.diag.table_name) == ("conversation", "messages")
+            # Neither what was said long ago nor what is not a person's.
+            asker.allows(_messages(1, SCENE_OPEN, "clock_timestamp() - interval '61 seconds'"), rows=1)
+            for role in ("main_assistant", "helper_assistant"):
+                asker.allows(_messages(1, SCENE_OPEN, role=role), rows=1)
+            asker.allows(_messages(1, SCENE_B_OPEN), rows=1)
+            the_law(s)
+    # All at once, too.
+    for persona in SERVICES:
+        s.as_(persona).refused(_messages(31, SCENE_OPEN), **TOO_FAST)
+        with s.undone():
+            s.as_(persona).allows(_messages(31, SCENE_OPEN, role="main_assistant"), rows=31)
+            s.as_(persona).allows(_messages(30, SCENE_OPEN), rows=30)
+
+
+@promise(SPEED)
+def a_person_who_sends_too_fast_is_told_how_long_to_wait(s: Session) -> None:
+    s.superuser.allows(f"DELETE FROM {SESSIONS} WHERE id = '{SCENE_OPEN}'")
+    s.superuser.allows(
+        f"INSERT INTO {SESSIONS} (id, user_id, scenario_id) VALUES ('{SCENE_OPEN}', '{ADA}', 1)"
+    )
+    for allowed, per in ((2, "2 days"), (1, "1 day")):
+        with s.undone():
+            s.as_("service").allows(LIMIT.format(f"allowed = {allowed}, per = '{per}'", "messages"), rows=1)
+            s.as_("service").allows(_messages(5, SCENE_OPEN, f"clock_timestamp() - interval '{per}'"), rows=5)
+            s.as_("service").allows(
+                _messages(1, SCENE_OPEN, f"clock_timestamp() - interval '{per}' + interval '1 hour'"), rows=1
+            )
+            if allowed == 2:
+                s.as_("ada").allows(_one_more(SCENE_OPEN), rows=1)
+            for persona in EVERYBODY:
+                error = s.as_(persona).refused(_one_more(SCENE_OPEN), **TOO_FAST)
+                # An hour from the one that is the first to be forgotten.
+                assert 3000 < _seconds(error) <= 3600
+
+
+@promise(SPEED)
+def nobodys_messages_but_a_persons_own_make_them_wait(s: Session) -> None:
+    _lasting(s)
+    s.as_("service").allows(_messages(30, SCENE_B_OPEN, "now()"), rows=30)
+    s.as_("service").allows(_messages(40, SCENE_OPEN, "now()", role="main_assistant"), rows=40)
+    s.as_("bob").refused(_one_more(SCENE_B_OPEN), **TOO_FAST)
+    s.as_("bob").allows(_one_more(SCENE_B_OPEN, "helper_assistant"), rows=1)
+    for persona in EVERYBODY:
+        with s.undone():
+            s.as_(persona).allows(_one_more(SCENE_OPEN), rows=1)
+
+
+@promise(SPEED)
+def messages_are_as_free_as_the_service_says(s: Session) -> None:
+    _lasting(s)
+    s.as_("service").allows(_messages(30, SCENE_OPEN, "now()"), rows=30)
+    for persona in EVERYBODY:
+        s.as_(persona).refused(_one_more(SCENE_OPEN), **TOO_FAST)
+        for change in ("enforced = false", "allowed = 40"):
+            with s.undone():
+                s.as_("bound service").allows(LIMIT.format(change, "messages"), rows=1)
+                for _ in range(5):
+                    s.as_(persona).allows(_one_more(SCENE_OPEN), rows=1)
+        with s.undone():
+            s.as_("service").allows(LIMIT.format("allowed = 1", "completed_scenarios"), rows=1)
+            s.as_("service").allows(LIMIT.format("allowed = 31", "messages"), rows=1)
+            s.as_(persona).allows(_one_more(SCENE_OPEN), rows=1)
+            s.as_(persona).refused(_one_more(SCENE_OPEN), **TOO_FAST)
