@@ -18,7 +18,7 @@ depends_on = None
 # Nobody writes between the list of what is wrong and the constraints that forbid it.
 LOCKS = """
 -- The tables are locked to the end: a constraint that came NOT VALID would gain nothing.
--- squawk-ignore-file constraint-missing-not-valid, disallowed-unique-constraint, require-concurrent-index-deletion
+-- squawk-ignore-file constraint-missing-not-valid, disallowed-unique-constraint, require-concurrent-index-creation, require-concurrent-index-deletion
 LOCK TABLE conversation.profiles, conversation.scenarios, conversation.sessions, conversation.messages
     IN ACCESS EXCLUSIVE MODE;
 """
@@ -41,6 +41,9 @@ BEGIN
         FROM conversation.profiles GROUP BY email COLLATE conversation.case_insensitive HAVING count(*) > 1
         UNION ALL
         SELECT 'profile ' || id || ': no e-mail address' FROM conversation.profiles WHERE btrim(email) = ''
+        UNION ALL
+        SELECT 'profile ' || id || ': an e-mail address with other characters than printable ASCII'
+        FROM conversation.profiles WHERE email COLLATE "C" !~ '^[!-~]*$'
         UNION ALL
         SELECT 'profile ' || id || ': an e-mail address of more than 255 characters'
         FROM conversation.profiles WHERE char_length(email) > 255
@@ -136,12 +139,13 @@ BEGIN
     -- Locked first: the count is a statement of its own and sees what others committed meanwhile.
     SELECT greatest(week_reset_date, carnivore.next_monday(now())) INTO reset
     FROM conversation.profiles WHERE id = person FOR NO KEY UPDATE;
+    -- 168 hours: 7 days are an hour more or less where the caller's clocks change in that week.
     UPDATE conversation.profiles SET
         completed_scenario_count = counted.total,
         current_week_completion_count = counted.this_week,
         week_reset_date = reset
     FROM (
-        SELECT count(*) AS total, count(*) FILTER (WHERE s.completed_at >= reset - interval '7 days') AS this_week
+        SELECT count(*) AS total, count(*) FILTER (WHERE s.completed_at >= reset - interval '168 hours') AS this_week
         FROM conversation.sessions AS s WHERE s.user_id = person AND s.is_completed
     ) AS counted
     WHERE id = person;
@@ -216,7 +220,7 @@ SET completed_scenario_count = counted.total, current_week_completion_count = co
     week_reset_date = carnivore.next_monday(now())
 FROM (
     SELECT one.id, count(s.id) AS total,
-        count(s.id) FILTER (WHERE s.completed_at >= carnivore.next_monday(now()) - interval '7 days') AS this_week
+        count(s.id) FILTER (WHERE s.completed_at >= carnivore.next_monday(now()) - interval '168 hours') AS this_week
     FROM conversation.profiles AS one LEFT JOIN conversation.sessions AS s ON s.user_id = one.id AND s.is_completed
     GROUP BY one.id
 ) AS counted
@@ -237,6 +241,8 @@ $$;
 DROP INDEX conversation.idx_profiles_email;
 ALTER TABLE conversation.profiles ADD CONSTRAINT profiles_email_key UNIQUE (email);
 COMMENT ON INDEX conversation.profiles_email_key IS 'One person, one address, in whatever case.';
+CREATE INDEX idx_profiles_email ON conversation.profiles (email text_ops);
+COMMENT ON INDEX conversation.idx_profiles_email IS 'Lookup by address where = is that of text.';
 COMMENT ON COLUMN conversation.profiles.email IS 'The person''s address; case does not matter.';
 COMMENT ON COLUMN conversation.profiles.week_reset_date IS 'The Monday (00:00 UTC) when the week''s count begins anew.';
 COMMENT ON COLUMN conversation.profiles.completed_scenario_count IS 'Completed sessions; a trigger''s.';
@@ -244,6 +250,8 @@ COMMENT ON COLUMN conversation.profiles.current_week_completion_count IS 'Comple
 COMMENT ON COLUMN conversation.sessions.completed_at IS 'When it was completed; set by a trigger when not given.';
 
 ALTER TABLE conversation.profiles ADD CONSTRAINT email_not_empty CHECK (btrim(email::text) <> '');
+-- The collation takes letters of another width, and what is not seen, for equal: addresses have neither.
+ALTER TABLE conversation.profiles ADD CONSTRAINT email_printable CHECK (email::text COLLATE "C" ~ '^[!-~]*$');
 ALTER TABLE conversation.profiles ADD CONSTRAINT email_length CHECK (char_length(email::text) <= 255);
 ALTER TABLE conversation.profiles ADD CONSTRAINT week_reset_date_valid
     CHECK (week_reset_date = date_trunc('week', week_reset_date AT TIME ZONE 'UTC') AT TIME ZONE 'UTC');
@@ -297,8 +305,9 @@ def downgrade() -> None:
         ALTER TABLE conversation.sessions DROP CONSTRAINT duration_seconds_not_negative,
             DROP CONSTRAINT message_counts_not_negative, DROP CONSTRAINT completed_at_in_range,
             DROP CONSTRAINT completed_at_with_completed;
+        DROP INDEX conversation.idx_profiles_email;
         ALTER TABLE conversation.profiles DROP CONSTRAINT week_reset_date_valid, DROP CONSTRAINT email_length,
-            DROP CONSTRAINT email_not_empty, DROP CONSTRAINT profiles_email_key,
+            DROP CONSTRAINT email_printable, DROP CONSTRAINT email_not_empty, DROP CONSTRAINT profiles_email_key,
             ALTER COLUMN email TYPE text COLLATE "default";
         CREATE INDEX idx_profiles_email ON conversation.profiles (email);
         DROP COLLATION conversation.case_insensitive;

@@ -21,6 +21,9 @@ ALTER TABLE conversation.profiles ADD COLUMN deleted_at timestamptz, ADD COLUMN 
 -- squawk-ignore constraint-missing-not-valid
 ALTER TABLE conversation.profiles ADD CONSTRAINT deleted_at_with_erased
     CHECK (erased_at IS NULL OR deleted_at IS NOT NULL);
+-- squawk-ignore constraint-missing-not-valid
+ALTER TABLE conversation.profiles ADD CONSTRAINT email_with_erased
+    CHECK (erased_at IS NULL OR email::text COLLATE "C" LIKE 'erased-%@erased.invalid');
 COMMENT ON COLUMN conversation.profiles.deleted_at IS 'When the person left; NULL while they are there.';
 COMMENT ON COLUMN conversation.profiles.erased_at IS 'When what they said was erased, for good.';
 GRANT UPDATE (deleted_at) ON conversation.profiles TO service_role;
@@ -176,7 +179,7 @@ COMMENT ON POLICY service_role_rate_limits ON conversation.rate_limits IS 'The s
 GRANT SELECT ON conversation.rate_limits TO authenticated, service_role;
 GRANT UPDATE (allowed, per, enforced) ON conversation.rate_limits TO service_role;
 
--- Whether a session may begin. With the caller's rights: of a stranger it sees nothing, and the policy refuses.
+-- Whether a session may begin, and its scene is on offer. With the caller's rights: of a stranger it sees nothing, and the policy refuses.
 CREATE FUNCTION carnivore.begin_session() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -187,6 +190,13 @@ BEGIN
         RAISE EXCEPTION 'the person has left'
             USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'profile_deleted',
                   SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
+    END IF;
+    IF NOT NEW.is_completed
+        AND NOT EXISTS (SELECT FROM conversation.scenarios AS c WHERE c.id = NEW.scenario_id AND c.is_active)
+    THEN
+        RAISE EXCEPTION 'the scene is not on offer'
+            USING ERRCODE = 'PT404', CONSTRAINT = 'scenario_not_found',
+                  SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, COLUMN = 'scenario_id';
     END IF;
     IF NOT NEW.is_completed AND person.week_reset_date > now()
         AND person.current_week_completion_count >= (
@@ -202,7 +212,7 @@ BEGIN
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION carnivore.begin_session() IS 'Refuses a session of somebody who has left, or whose week''s scenes are completed.';
+COMMENT ON FUNCTION carnivore.begin_session() IS 'Refuses a session of a retired scene, of somebody who has left, or whose week''s scenes are completed.';
 CREATE TRIGGER begin_session BEFORE INSERT ON conversation.sessions
     FOR EACH ROW EXECUTE FUNCTION carnivore.begin_session();
 COMMENT ON TRIGGER begin_session ON conversation.sessions IS 'Nobody begins what they could not complete.';
@@ -232,7 +242,7 @@ BEGIN
     IF TG_OP = 'INSERT' AND NEW.is_completed OR TG_OP = 'UPDATE' AND NEW.is_completed AND NOT OLD.is_completed THEN
         SELECT p.week_reset_date INTO reset
         FROM conversation.profiles AS p JOIN conversation.rate_limits AS l ON l.code = 'completed_scenarios' AND l.enforced
-        WHERE p.id = NEW.user_id AND NEW.completed_at >= p.week_reset_date - l.per
+        WHERE p.id = NEW.user_id AND NEW.completed_at >= p.week_reset_date - interval '168 hours'
             AND p.current_week_completion_count > l.allowed;
         IF FOUND THEN
             RAISE EXCEPTION 'the week''s scenes are completed: wait until %', reset
@@ -251,16 +261,19 @@ CREATE FUNCTION carnivore.limit_messages() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     rule conversation.rate_limits;
+    span interval;
     earlier timestamptz;
     wait numeric;
 BEGIN
     SELECT * INTO rule FROM conversation.rate_limits AS l WHERE l.code = 'messages' AND l.enforced;
-    IF NOT FOUND OR NEW.sent_at < clock_timestamp() - rule.per THEN
+    -- In seconds: a day is an hour more or less where the caller's clocks change.
+    span := make_interval(secs => extract(epoch FROM rule.per)::double precision);
+    IF NOT FOUND OR NEW.sent_at < clock_timestamp() - span THEN
         RETURN NEW;
     END IF;
     SELECT m.sent_at INTO earlier FROM conversation.messages AS m
     WHERE m.user_id = NEW.user_id AND m.role = 'user' ORDER BY m.sent_at DESC OFFSET rule.allowed - 1 LIMIT 1;
-    wait := ceil(extract(epoch FROM earlier + rule.per - clock_timestamp()));
+    wait := ceil(extract(epoch FROM earlier + span - clock_timestamp()));
     IF wait > 0 THEN
         RAISE EXCEPTION 'too many messages: wait % seconds', wait
             USING ERRCODE = 'PT429', CONSTRAINT = 'message_rate_limit', DETAIL = wait::text,
@@ -306,8 +319,8 @@ def downgrade() -> None:
         ALTER POLICY logs_select_own ON conversation.logs USING (user_id = (SELECT auth.uid()));
         DROP FUNCTION carnivore.active_user();
         REVOKE UPDATE (deleted_at) ON conversation.profiles FROM service_role;
-        ALTER TABLE conversation.profiles DROP CONSTRAINT deleted_at_with_erased, DROP COLUMN erased_at,
-            DROP COLUMN deleted_at;
+        ALTER TABLE conversation.profiles DROP CONSTRAINT email_with_erased, DROP CONSTRAINT deleted_at_with_erased,
+            DROP COLUMN erased_at, DROP COLUMN deleted_at;
     """)
     op.execute("""
         CREATE OR REPLACE FUNCTION conversation.prevent_message_updates() RETURNS trigger

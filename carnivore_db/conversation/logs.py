@@ -8,7 +8,6 @@ from pydantic import AwareDatetime
 from sqlalchemy import insert, select, tuple_
 from sqlalchemy.orm import Session
 
-from carnivore_db.base import JsonObject
 from carnivore_db.conversation.models import EventType, Level, Log
 from carnivore_db.conversation.payloads import Code, Description, FactsInput
 from carnivore_db.inputs import Limit, validated
@@ -63,7 +62,7 @@ def write(
 def search(
     tx: Session,
     *,
-    metadata: JsonObject | None = None,
+    metadata: FactsInput | None = None,
     session_id: UUID | None = None,
     user_id: UUID | None = None,
     level: Level | None = None,

@@ -62,13 +62,19 @@ class Profile(Base):
             "current_week_completion_count >= 0", name="current_week_completion_count_not_negative"
         ),
         CheckConstraint("btrim(email::text) <> ''", name="email_not_empty"),
+        CheckConstraint("email::text COLLATE \"C\" ~ '^[!-~]*$'", name="email_printable"),
         CheckConstraint("char_length(email::text) <= 255", name="email_length"),
         CheckConstraint(
             "week_reset_date = date_trunc('week', week_reset_date AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'",
             name="week_reset_date_valid",
         ),
         CheckConstraint("erased_at IS NULL OR deleted_at IS NOT NULL", name="deleted_at_with_erased"),
+        CheckConstraint(
+            "erased_at IS NULL OR email::text COLLATE \"C\" LIKE 'erased-%@erased.invalid'",
+            name="email_with_erased",
+        ),
         UniqueConstraint("email"),
+        Index("idx_profiles_email", "email", postgresql_ops={"email": "text_ops"}),
         Index("idx_profiles_week_reset", "week_reset_date"),
         {"schema": SCHEMA, "comment": "A person of the chat; id is what auth.uid() returns for them."},
     )

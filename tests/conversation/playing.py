@@ -1,4 +1,4 @@
-"""People and their sessions, changed at random by every kind of statement there is; and the law of their counts."""
+"""People and their sessions, changed at random by every kind of statement."""
 
 import itertools
 import json
@@ -12,49 +12,15 @@ from uuid import UUID
 import psycopg
 
 from carnivore_db import identity
+from tests.conversation.completion_law import INSTANT, WEEK, ZONES, monday_of
 
 COLUMNS = ("user_id", "scenario_id", "is_completed", "started_at", "completed_at")
 LISTED = ", ".join(COLUMNS)
 AS_GIVEN = ", ".join(f"{name} = given.{name}" for name in COLUMNS[1:])  # a session stays its person's
 # Rows given as JSON; the table's own types read them.
 GIVEN = "jsonb_populate_recordset(NULL::conversation.sessions, %(rows)s) AS given"
-WEEK = timedelta(days=7)
-INSTANT = timedelta(microseconds=1)
-ZONES = ("UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago", "America/St_Johns", "Europe/Berlin")
 # A second open session, and a scene too many in the week.
 LAWFUL = {"23505", "PT429"}
-
-# One statement, hence one snapshot: every person, and each completed session if any.
-BOTH = """
-    SELECT person.id, completed_scenario_count, current_week_completion_count, week_reset_date, completed_at
-    FROM conversation.profiles AS person
-    LEFT JOIN conversation.sessions AS session ON session.user_id = person.id AND session.is_completed
-    ORDER BY person.id
-"""
-
-
-def broken(connection: psycopg.Connection) -> list[str]:
-    """Where the law does not hold, a line for each difference; nothing where it holds for everybody."""
-    seen: dict[tuple[UUID, int, int, datetime], list[datetime]] = {}
-    for *person, completed_at in connection.execute(BOTH):
-        seen.setdefault(tuple(person), []).extend([completed_at] if completed_at else [])
-    found = []
-    for (who, total, week, local_reset), moments in seen.items():
-        reset = local_reset.astimezone(UTC)  # elsewhere a week may have an hour more or less
-        if total != len(moments):
-            found.append(f"{who}: total is {total}, must be {len(moments)}")
-        since = sum(moment >= reset - WEEK for moment in moments)
-        if week != since:
-            found.append(f"{who}: the week's count is {week}, must be {since}")
-        if reset != monday_of(reset):
-            found.append(f"{who}: the week ends at {reset}")
-    return found
-
-
-def monday_of(moment: datetime) -> datetime:
-    """When the week began that a moment lies in: Monday 00:00 UTC."""
-    day = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return day - timedelta(days=day.weekday())
 
 
 class Playing:
@@ -150,11 +116,13 @@ def get_another_id(playing: Playing, choose: Random) -> None:
 
 def leave_or_return(playing: Playing, choose: Random) -> None:
     person = choose.choice(playing.ids("profiles"))
-    left = "CASE WHEN deleted_at IS NULL AND (SELECT count(*) > 2 FROM conversation.profiles"
-    left += " WHERE deleted_at IS NULL) THEN now() END"
     with playing.as_role("service_role"):
         playing.run(
-            f"UPDATE conversation.profiles SET deleted_at = {left} WHERE id = %(person)s", person=person
+            "UPDATE conversation.profiles"
+            " SET deleted_at = CASE WHEN deleted_at IS NULL AND others > 2 THEN now() END"
+            " FROM (SELECT count(*) AS others FROM conversation.profiles WHERE deleted_at IS NULL) AS present"
+            " WHERE id = %(person)s",
+            person=person,
         )
 
 
@@ -214,15 +182,15 @@ def reopen(playing: Playing, choose: Random) -> None:
 def correct(playing: Playing, choose: Random) -> None:
     """The moments of completed sessions, into this week and out of it."""
     rows = [playing.a_row(choose, key, completed=True) for key in playing.some(choose, "is_completed")]
-    column = choose.choice(("completed_at", "started_at"))
-    value = {
-        "completed_at": "greatest({}, session.started_at)",
-        "started_at": "least({}, session.completed_at)",
-    }
+    value = choose.choice(
+        (
+            "completed_at = greatest(given.completed_at, session.started_at)",
+            "started_at = least(given.started_at, session.completed_at)",
+        )
+    )
     with playing.as_role("service_role"):
         playing.run(
-            f"UPDATE conversation.sessions AS session SET {column} = {value[column].format('given.' + column)}"
-            f" FROM {GIVEN} WHERE session.id = given.id",
+            f"UPDATE conversation.sessions AS session SET {value} FROM {GIVEN} WHERE session.id = given.id",
             rows,
         )
 
@@ -303,7 +271,8 @@ def let_weeks_go_by(playing: Playing, choose: Random) -> None:
         hours=hours,
     )
     playing.run(
-        "UPDATE conversation.profiles SET week_reset_date = week_reset_date - make_interval(hours => %(hours)s)",
+        "UPDATE conversation.profiles SET week_reset_date = week_reset_date - ago"
+        " FROM make_interval(hours => %(hours)s) AS ago",
         hours=hours,
     )
     playing.run("SET LOCAL session_replication_role = origin")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -95,7 +96,7 @@ def test_any_text_is_kept_as_it_was_said_or_refused(module_caller: Caller, good:
 def test_what_is_said_is_never_logged(module_caller: Caller, good: Good, area_database: TestDatabase) -> None:
     with area_database.connect(autocommit=True) as owner:
         owner.row_factory = dict_row
-        person = sign_up(owner, f"{MARK}@example.com")
+        person = sign_up(owner, f"{MARK}{uuid4().hex}@example.com")
     assert good
     module_caller.call(SERVICE, scenarios.offer, "party", is_active=True)
     playing = module_caller.call(SERVICE, sessions.start, person.id, "party")

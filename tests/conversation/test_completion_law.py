@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from tests.conversation import playing
-from tests.conversation.playing import OPERATIONS, WEEK, Operation, Playing, broken, monday_of
+from tests.conversation.completion_law import INSTANT, WEEK, ZONES, broken, monday_of
+from tests.conversation.playing import OPERATIONS, Operation, Playing
 from tests.support.databases import Shape, TestDatabase
 
 CHANGES = st.sampled_from(OPERATIONS)
@@ -120,6 +121,7 @@ def test_the_law_holds_after_ten_thousand_operations(
     record_property("operations", dict(done))
 
 
+OPEN = "INSERT INTO conversation.sessions (user_id, scenario_id) SELECT id, 1 FROM conversation.profiles"
 CHANGED = {
     "a completed session comes": (
         "INSERT INTO conversation.sessions (user_id, scenario_id, is_completed)"
@@ -143,9 +145,7 @@ CHANGED = {
 @pytest.mark.parametrize("missing", [False, True], ids=["there", "missing"])
 def test_the_check_notices_a_missing_trigger(tx: psycopg.Connection, change: str, *, missing: bool) -> None:
     play(tx, "0")
-    tx.execute(
-        "INSERT INTO conversation.sessions (user_id, scenario_id) SELECT id, 1 FROM conversation.profiles"
-    )
+    tx.execute(OPEN)
     if missing:
         tx.execute("DROP TRIGGER maintain_profile_counts ON conversation.sessions")
     assert broken(tx) == []
@@ -155,7 +155,7 @@ def test_the_check_notices_a_missing_trigger(tx: psycopg.Connection, change: str
 
 @pytest.mark.document(10)
 def test_the_week_begins_with_its_first_microsecond(tx: psycopg.Connection) -> None:
-    for zone in playing.ZONES:
+    for zone in ZONES:
         tx.execute("SELECT set_config('TimeZone', %s, true)", [zone])
         tx.execute("DELETE FROM conversation.sessions")
         play(tx, "1 microsecond", 2)
@@ -166,12 +166,10 @@ def test_the_week_begins_with_its_first_microsecond(tx: psycopg.Connection) -> N
 
 def odd_weeks(zone: str) -> list[datetime]:
     """The Mondays of the coming year at the end of a week in which the zone changes its clocks."""
-    mondays = [monday_of(datetime.now(UTC)) + WEEK * number for number in range(2, 56)]
     place = ZoneInfo(zone)
+    mondays = [monday_of(datetime.now(UTC)) + WEEK * number for number in range(2, 56)]
     return [
-        day
-        for day in mondays
-        if day.astimezone(place).utcoffset() != (day - WEEK).astimezone(place).utcoffset()
+        end for end in mondays if len({day.astimezone(place).utcoffset() for day in (end, end - WEEK)}) > 1
     ]
 
 
@@ -251,4 +249,4 @@ def test_another_persons_sessions_leave_everybody_elses_row_alone(tx: psycopg.Co
 def test_the_monday_of_a_moment_can_be_told_by_heart() -> None:
     monday = monday_of(datetime(2026, 11, 27, 5, tzinfo=UTC))
     assert monday.isoformat() == "2026-11-23T00:00:00+00:00"
-    assert monday_of(monday) == monday_of(monday + WEEK - playing.INSTANT) == monday
+    assert monday_of(monday) == monday_of(monday + WEEK - INSTANT) == monday

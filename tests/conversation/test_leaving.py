@@ -34,8 +34,9 @@ def archived(owner: psycopg.Connection, person: Person) -> UUID:
     """A message of a session that was completed long ago, in the archive."""
     played = completed(owner, person, datetime(2024, 1, 1, tzinfo=UTC))
     owner.execute(
-        "INSERT INTO conversation.messages_archive (id, session_id, user_id, role, chat_type, content, sent_at,"
-        " created_at) VALUES (gen_random_uuid(), %s, %s, 'user', 'main', %s, now(), now())",
+        "INSERT INTO conversation.messages_archive"
+        " (id, session_id, user_id, role, chat_type, content, sent_at, created_at)"
+        " VALUES (gen_random_uuid(), %s, %s, 'user', 'main', %s, now(), now())",
         [played, person.id, SECRET],
     )
     return played
@@ -173,9 +174,7 @@ def test_erasure_leaves_nothing_that_was_said_in_any_table(
 
 
 @pytest.mark.document(35)
-def test_erasure_leaves_everybody_else_alone(
-    caller: Caller, owner: psycopg.Connection, person: Person
-) -> None:
+def test_erasure_leaves_others_alone(caller: Caller, owner: psycopg.Connection, person: Person) -> None:
     eve = sign_up(owner)
     lived(caller, eve)
     archived(owner, eve)
@@ -193,9 +192,7 @@ def test_erasure_leaves_everybody_else_alone(
 
 
 @pytest.mark.document(35)
-def test_erasure_done_twice_finds_nothing_more(
-    caller: Caller, owner: psycopg.Connection, person: Person
-) -> None:
+def test_a_second_erasure_finds_nothing(caller: Caller, owner: psycopg.Connection, person: Person) -> None:
     lived(caller, person)
     assert caller.call(SERVICE, profiles.erase, person.id) == 2
     first = caller.call(SERVICE, profiles.get, person.id)
@@ -229,9 +226,7 @@ def test_who_was_erased_does_not_come_back(caller: Caller, person: Person) -> No
 
 
 @pytest.mark.document(35)
-def test_an_erased_persons_address_is_free_again(
-    caller: Caller, owner: psycopg.Connection, person: Person
-) -> None:
+def test_an_erased_address_is_free_again(caller: Caller, owner: psycopg.Connection, person: Person) -> None:
     caller.call(SERVICE, profiles.erase, person.id)
     owner.execute("DELETE FROM auth.users WHERE id = %s", [person.id])
     again = sign_up(owner, person.email.upper())
@@ -255,7 +250,8 @@ def test_leaving_removing_and_erasing_are_theirs_who_may(
 ) -> None:
     eve = sign_up(owner)
     completed(owner, person, LONG_AGO)
-    before = owner.execute("SELECT * FROM conversation.profiles WHERE id = %s", [person.id]).fetchall()
+    row = "SELECT * FROM conversation.profiles WHERE id = %s"
+    before = owner.execute(row, [person.id]).fetchall()
     for who in (eve.identity, person.identity, VISITOR):
         for function in (profiles.remove, profiles.restore, profiles.erase):
             with pytest.raises(errors.PermissionRefused):
@@ -264,9 +260,7 @@ def test_leaving_removing_and_erasing_are_theirs_who_may(
         with pytest.raises(errors.PermissionRefused):
             caller.call(who, profiles.leave)
     caller.call(eve.identity, profiles.leave)  # herself, and nobody else
-    assert (
-        owner.execute("SELECT * FROM conversation.profiles WHERE id = %s", [person.id]).fetchall() == before
-    )
+    assert owner.execute(row, [person.id]).fetchall() == before
 
 
 @pytest.mark.document(35)

@@ -1,4 +1,4 @@
-"""The week and its limit: so many completed scenes until Monday, whoever asks and whether or not a job ran."""
+"""The week and its limit: so many completed scenes until Monday, whoever asks, whether or not a job ran."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from carnivore_db import errors
 from carnivore_db.conversation import limits, messages, profiles, sessions
 from carnivore_db.conversation.models import RolePlay
 from carnivore_db.conversation.profiles import Allowance
-from tests.conversation.playing import WEEK, ZONES, monday_of
+from tests.conversation.completion_law import WEEK, ZONES, monday_of
 from tests.conversation.samples import LONG_AGO, SERVICE, VISITOR, Person, completed, sign_up
 from tests.support.callers import Caller
 from tests.support.databases import TestDatabase, one
@@ -39,9 +39,10 @@ def monday(owner: psycopg.Connection) -> datetime:
 def be_away(owner: psycopg.Connection, person: Person, weeks: int) -> None:
     """As if nothing had been written for the person since: the week that ended then was their last."""
     owner.execute(
-        "UPDATE conversation.profiles SET week_reset_date = %s, current_week_completion_count = (SELECT count(*)"
-        " FROM conversation.sessions WHERE user_id = %s AND completed_at >= %s) WHERE id = %s",
-        [monday(owner) - weeks * WEEK, person.id, monday(owner) - (weeks + 1) * WEEK, person.id],
+        "UPDATE conversation.profiles AS p SET week_reset_date = %s, current_week_completion_count ="
+        " (SELECT count(*) FROM conversation.sessions AS s WHERE s.user_id = p.id AND s.completed_at >= %s)"
+        " WHERE p.id = %s",
+        [monday(owner) - weeks * WEEK, monday(owner) - (weeks + 1) * WEEK, person.id],
     )
 
 
@@ -64,7 +65,7 @@ def test_three_scenes_a_week(caller_of_each_shape: Caller, signed_up: Callable[[
 
 
 @pytest.mark.document(43)
-def test_what_began_in_time_is_refused_at_its_end(
+def test_what_began_in_time_may_end_too_late(
     caller: Caller, owner: psycopg.Connection, person: Person
 ) -> None:
     made = caller.call(person.identity, sessions.start, person.id, "party")
@@ -82,9 +83,7 @@ def test_what_began_in_time_is_refused_at_its_end(
 
 
 @pytest.mark.document(43)
-def test_sessions_of_other_weeks_are_nobodys_limit(
-    caller: Caller, owner: psycopg.Connection, person: Person
-) -> None:
+def test_other_weeks_are_nobodys_limit(caller: Caller, owner: psycopg.Connection, person: Person) -> None:
     play(caller, person, 3)
     for _ in range(4):
         completed(owner, person, LONG_AGO)
@@ -138,9 +137,7 @@ def test_the_reset_is_right_after_any_absence_and_run_twice(
 
 
 @pytest.mark.document(2)
-def test_who_is_in_their_week_is_left_alone(
-    caller: Caller, owner: psycopg.Connection, person: Person
-) -> None:
+def test_who_is_in_time_is_left_alone(caller: Caller, owner: psycopg.Connection, person: Person) -> None:
     play(caller, person)
     away = sign_up(owner)
     be_away(owner, away, 2)

@@ -8,9 +8,9 @@ EXCEPTIONS = {("profiles", "week_reset_date")}
 TIMES = """
     SELECT relname AS table, attname AS column, format_type(atttypid, atttypmod) AS type
     FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
-    WHERE relnamespace = 'conversation'::regnamespace AND relkind IN ('r', 'p', 'v', 'm') AND NOT relispartition
-        AND attnum > 0 AND NOT attisdropped
-        AND (format_type(atttypid, atttypmod) ~ '^(timestamp|date|time)' OR attname ~ '(_at|_date|time|stamp)$')
+    WHERE relnamespace = 'conversation'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
+        AND NOT relispartition AND attnum > 0 AND NOT attisdropped
+        AND (format_type(atttypid, atttypmod) ~ '^(date|time)' OR attname ~ '(_at|_date|time|stamp)$')
     ORDER BY 1, 2
 """
 

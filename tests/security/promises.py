@@ -5,6 +5,7 @@ from tests.security import (  # noqa: F401
     promises_catalog,
     promises_conversation_chats,
     promises_conversation_counting,
+    promises_conversation_escape,
     promises_conversation_jobs,
     promises_conversation_keys,
     promises_conversation_leaving,

@@ -6,7 +6,7 @@ from tests.security.registry import promise
 from tests.security.seed import SCENE_B_OPEN, SCENE_OPEN
 
 MESSAGES = "conversation.messages"
-EVERYBODY = ("ada", *SERVICES, *OWNERS)
+EVERYBODY = ("ada", *SERVICES, "owner")
 COUNTING = f"increment_message_count {MESSAGES} {SESSIONS}"
 COUNTS = f"SELECT message_count_main, message_count_helper FROM {SESSIONS} WHERE id = %s"
 ACTIVE = f"SELECT last_activity_at FROM {SESSIONS} WHERE id = %s"

@@ -121,12 +121,33 @@ def the_cleanup_deletes_open_sessions_that_nobody_touched_for_seven_days(s: Sess
         with s.undone():
             for days, scene in ((9, SCENE_OPEN), (11, SCENE_B_OPEN), (10, NO_ONE)):
                 s.superuser.allows(moved.format(f"{days} days", f"{days} days", scene), rows=1)
-            for batch, left in ((1, {SCENE_OPEN, NO_ONE}), (1, {SCENE_OPEN}), (5, set()), (5, set())):
+            for batch, left in ((2, {SCENE_OPEN}), (5, set()), (5, set())):
                 before = len(s.superuser.rows(kept))
                 found, metadata = run(s, "delete_expired_sessions", batch, persona)
                 assert found == metadata["deleted"] == before - len(left) - 2
                 assert {key for (key,) in s.superuser.rows(kept)} == {*left, SCENE_A, SCENE_B}
             the_law(s)
+
+
+@promise(f"{' '.join(JOBS)} EXECUTE service_role")
+def a_job_needs_no_right_of_the_services_but_to_run_it(s: Session) -> None:
+    tables = f"{PROFILES}, {SESSIONS}, {MESSAGES}, {ARCHIVE}, {LOGS}"
+    s.superuser.allows(f"REVOKE ALL ON {tables} FROM service_role")
+    for job in JOBS:
+        for persona in SERVICES:
+            with s.undone():
+                s.as_(persona).allows(f"SELECT conversation.{job}()", rows=1)
+        s.as_("ada").refused(f"SELECT conversation.{job}()")
+
+
+@promise("run_job clause EXECUTE service_role")
+def a_job_is_not_run_in_batches_without_a_row(s: Session) -> None:
+    """It would never end. What a job commits is beyond what one transaction can show."""
+    for persona in (*SERVICES, *OWNERS):
+        for job in JOBS:
+            for batch in (0, -1, None):
+                wrong = {"sqlstate": "23514", "constraint": "batch_positive"}
+                s.as_(persona).refused("CALL conversation.run_job(%s, %s)", [job, batch], **wrong)
 
 
 def _old_messages(s: Session) -> None:

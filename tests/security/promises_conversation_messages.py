@@ -19,7 +19,7 @@ from tests.security.seed import (
 )
 
 MESSAGES, ARCHIVE = "conversation.messages", "conversation.messages_archive"
-EVERYBODY = ("ada", *SERVICES, *OWNERS)
+EVERYBODY = ("ada", *SERVICES, "owner")
 SAY = f"INSERT INTO {MESSAGES} (session_id, role, chat_type, content) VALUES (%s, 'user', 'main', 'Hm.')"
 RETRY = (
     f"INSERT INTO {MESSAGES} (session_id, role, chat_type, content, client_message_id)"

@@ -25,6 +25,7 @@ from carnivore_db.errors import (
     Immutable,
     InvalidInput,
     PermissionRefused,
+    ProfileNotFound,
     ProgressKept,
     SchemaMismatch,
     Unavailable,
@@ -68,14 +69,19 @@ def constraints() -> Iterator[Any]:
     for table in Base.metadata.sorted_tables:
         for constraint in sorted(table.constraints, key=lambda one: str(one.name)):
             if isinstance(constraint, CheckConstraint | ForeignKeyConstraint):
-                yield pytest.param(table, constraint, id=f"{table.name}.{constraint.name}")
+                yield pytest.param(table, constraint, id=f"{table.fullname}.{constraint.name}")
 
 
 @pytest.mark.parametrize(("table", "constraint"), constraints())
 def test_every_constraint_names_a_field_or_has_a_type(table: Table, constraint: Constraint) -> None:
     check = isinstance(constraint, CheckConstraint)
     kind = psycopg.errors.CheckViolation if check else psycopg.errors.ForeignKeyViolation
-    facts = SimpleNamespace(constraint_name=constraint.name, table_name=table.name, column_name=None)
+    facts = SimpleNamespace(
+        constraint_name=constraint.name,
+        schema_name=table.schema or "public",
+        table_name=table.name,
+        column_name=None,
+    )
     error = errors.translate(type("Refused", (kind,), {"diag": facts})())
     if isinstance(error, InvalidInput):
         assert error.field in table.columns
@@ -278,9 +284,98 @@ def test_what_never_changes_of_a_learner_is_named(
     assert SECRET not in f"{error} {error.__cause__}"
 
 
+# Somebody of the chat, with a session in which a message was said.
+LOGIN = f"INSERT INTO auth.users (id, email) VALUES ('{UUID(int=7)}', '{SECRET}')"
+START = "INSERT INTO conversation.sessions (id, user_id, scenario_id) VALUES"
+START += f" ('{UUID(int=7)}', '{UUID(int=7)}', 1)"
+SAY = "INSERT INTO conversation.messages (session_id, role, chat_type, content) VALUES"
+SAY += f" ('{UUID(int=7)}', 'user', 'main', '{SECRET}')"
+CHAT = (LOGIN, START, SAY)
+COMPLETE = "UPDATE conversation.sessions SET is_completed = true"
+
+
+@pytest.mark.parametrize(
+    ("statements", "expected", "facts"),
+    [
+        (["UPDATE conversation.messages SET content = 'x'"], AppendOnly, {"table": "messages"}),
+        (["DELETE FROM conversation.messages"], AppendOnly, {"table": "messages"}),
+        ([COMPLETE, SAY], errors.SessionCompleted, {}),
+        (["UPDATE conversation.profiles SET deleted_at = now()", SAY], errors.ProfileDeleted, {}),
+        ([SAY.replace(str(UUID(int=7)), str(UUID(int=8)))], errors.SessionNotFound, {}),
+        (["UPDATE conversation.sessions SET scenario_id = 99"], errors.ScenarioNotFound, {}),
+        (
+            ["INSERT INTO conversation.sessions SELECT gen_random_uuid(), gen_random_uuid(), 1"],
+            ProfileNotFound,
+            {},
+        ),
+        (["SELECT conversation.erase_profile(gen_random_uuid())"], ProfileNotFound, {}),
+        (
+            ["INSERT INTO auth.users (id, email) VALUES (gen_random_uuid(), ' ')"],
+            InvalidInput,
+            {"field": "email", "rule": "email_not_empty"},
+        ),
+        (
+            ["UPDATE conversation.sessions SET user_id = gen_random_uuid()"],
+            Immutable,
+            {"table": "sessions", "columns": ("user_id",)},
+        ),
+        (
+            ["UPDATE conversation.scenarios SET code = 'fair'"],
+            Immutable,
+            {"table": "scenarios", "columns": ("code",)},
+        ),
+    ],
+)
+def test_what_the_chat_refuses_has_its_type(
+    owning: Database,
+    database: TestDatabase,
+    statements: list[str],
+    expected: type,
+    facts: dict[str, object],
+) -> None:
+    error = raised(owning, Identity(database.shape.migrator), *CHAT, *statements)
+    assert type(error) is expected
+    assert vars(error) == facts
+    assert SECRET not in f"{error} {error!r} {error.__cause__}"
+
+
+def test_a_limit_says_how_long_to_wait(owning: Database, database: TestDatabase) -> None:
+    one_a_week = "UPDATE conversation.rate_limits SET allowed = 1, per = '7 days'"
+    waiting = raised(owning, Identity(database.shape.migrator), one_a_week, *CHAT, SAY)
+    assert isinstance(waiting, errors.RateLimited)
+    assert timedelta(days=6) < waiting.retry_after <= timedelta(days=7)
+    again = START.replace(f"('{UUID(int=7)}'", f"('{UUID(int=8)}'")
+    full = raised(owning, Identity(database.shape.migrator), one_a_week, *CHAT, COMPLETE, again)
+    assert isinstance(full, errors.WeeklyLimitReached)
+    assert (full.resets_at.weekday(), full.resets_at.utcoffset()) == (0, timedelta(0))
+    assert full.resets_at.isoformat() in str(full)
+
+
+def test_a_job_that_there_is_not_has_its_type(owning: Database, database: TestDatabase) -> None:
+    with pytest.raises(errors.JobNotFound), owning.engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT").execute(
+            text("CALL conversation.run_job('x')")
+        )
+
+
+@pytest.mark.parametrize("schema", ["conversation", "vocabulary"])
+def test_two_areas_have_sessions_and_each_its_people(schema: str) -> None:
+    facts = SimpleNamespace(
+        constraint_name="sessions_user_id_fkey", schema_name=schema, table_name="sessions", column_name=None
+    )
+    error = errors.translate(type("Refused", (psycopg.errors.ForeignKeyViolation,), {"diag": facts})())
+    assert type(error) is {"conversation": ProfileNotFound, "vocabulary": errors.UserNotFound}[schema]
+
+
 @pytest.mark.parametrize(
     ("error", "facts", "says"),
     [
+        (errors.SessionCompleted(), {}, "completed"),
+        (errors.ProfileDeleted(), {}, "has left"),
+        (errors.RateLimited(timedelta(seconds=7)), {"retry_after": timedelta(seconds=7)}, "wait 7 seconds"),
+        (errors.ProfileNotFound(), {}, "No profile"),
+        (errors.ScenarioNotFound(), {}, "No scene"),
+        (errors.JobNotFound(), {}, "No job"),
         (errors.KeyMissing("k1"), {"key_id": "k1"}, "encryption key 'k1' is not among CARNIVORE_DB_"),
         (errors.DecryptionFailed(), {}, "not one that was made for this user and provider"),
         (errors.ApiKeyNotFound(), {}, "no key for this provider"),
