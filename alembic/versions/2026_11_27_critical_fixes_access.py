@@ -15,7 +15,10 @@ down_revision = "critical_fixes_messages"
 branch_labels = None
 depends_on = None
 
+# In the order in which a message takes them, and a deletion the logs.
 COLUMNS = """
+LOCK TABLE conversation.messages, conversation.sessions, conversation.scenarios, conversation.profiles,
+    conversation.logs IN ACCESS EXCLUSIVE MODE;
 -- The document removes it: started_at says the same.
 -- squawk-ignore ban-drop-column
 ALTER TABLE conversation.sessions DROP COLUMN created_at;
@@ -163,6 +166,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("""
+        LOCK TABLE conversation.messages, conversation.sessions, conversation.scenarios, conversation.profiles,
+            conversation.logs IN ACCESS EXCLUSIVE MODE;
         DROP POLICY service_role_scenarios ON conversation.scenarios;
         DROP POLICY service_role_logs ON conversation.logs;
         DROP POLICY logs_select_own ON conversation.logs;

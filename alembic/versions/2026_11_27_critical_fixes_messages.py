@@ -18,8 +18,8 @@ depends_on = None
 COLUMNS = """
 -- The table is written anew under its lock: nobody sees it, and nobody could write to it, before it is whole.
 -- squawk-ignore-file adding-foreign-key-constraint, adding-not-nullable-field, ban-drop-constraint, ban-drop-function, changing-column-type, constraint-missing-not-valid, disallowed-unique-constraint, renaming-column, require-concurrent-index-creation, require-concurrent-index-deletion
-LOCK TABLE conversation.sessions IN SHARE ROW EXCLUSIVE MODE;
 LOCK TABLE conversation.messages IN ACCESS EXCLUSIVE MODE;
+LOCK TABLE conversation.sessions, conversation.profiles IN SHARE ROW EXCLUSIVE MODE;
 DROP POLICY messages_select_own ON conversation.messages;
 DROP POLICY messages_insert_own ON conversation.messages;
 DROP TRIGGER increment_message_count ON conversation.messages;
@@ -193,8 +193,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("""
-        LOCK TABLE conversation.sessions IN SHARE ROW EXCLUSIVE MODE;
         LOCK TABLE conversation.messages IN ACCESS EXCLUSIVE MODE;
+        LOCK TABLE conversation.sessions IN SHARE ROW EXCLUSIVE MODE;
         DROP POLICY service_role_messages ON conversation.messages;
         DROP POLICY messages_insert_own ON conversation.messages;
         DROP POLICY messages_select_own ON conversation.messages;

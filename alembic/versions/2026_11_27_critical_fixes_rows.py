@@ -15,11 +15,12 @@ down_revision = "conversation_baseline"
 branch_labels = None
 depends_on = None
 
-# Nobody writes between the list of what is wrong and the constraints that forbid it.
+# Nobody writes between the list of what is wrong and the constraints that forbid it. In the order in which a message
+# takes these tables: whoever sends one waits, and does not hold what this waits for.
 LOCKS = """
 -- The tables are locked to the end: a constraint that came NOT VALID would gain nothing.
 -- squawk-ignore-file constraint-missing-not-valid, disallowed-unique-constraint, require-concurrent-index-creation, require-concurrent-index-deletion
-LOCK TABLE conversation.profiles, conversation.scenarios, conversation.sessions, conversation.messages
+LOCK TABLE conversation.messages, conversation.sessions, conversation.scenarios, conversation.profiles
     IN ACCESS EXCLUSIVE MODE;
 """
 
@@ -281,7 +282,7 @@ CREATE TRIGGER calculate_session_duration
     FOR EACH ROW EXECUTE FUNCTION conversation.calculate_session_duration();
 COMMENT ON TRIGGER calculate_session_duration ON conversation.sessions IS 'Notes the completion, derives the duration.';
 CREATE TRIGGER maintain_profile_counts
-    AFTER INSERT OR DELETE OR UPDATE OF user_id, is_completed, started_at, completed_at ON conversation.sessions
+    AFTER INSERT OR DELETE OR UPDATE OF user_id, is_completed, completed_at ON conversation.sessions
     FOR EACH ROW EXECUTE FUNCTION conversation.update_profile_completion_counts();
 COMMENT ON TRIGGER maintain_profile_counts ON conversation.sessions IS 'Counts completed sessions.';
 """
@@ -294,7 +295,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("""
-        LOCK TABLE conversation.profiles, conversation.scenarios, conversation.sessions, conversation.messages
+        LOCK TABLE conversation.messages, conversation.sessions, conversation.scenarios, conversation.profiles
             IN ACCESS EXCLUSIVE MODE;
         DROP TRIGGER maintain_profile_counts ON conversation.sessions;
         DROP TRIGGER calculate_session_duration ON conversation.sessions;

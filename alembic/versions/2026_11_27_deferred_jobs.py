@@ -75,8 +75,10 @@ DECLARE
     dropped integer := 0;
     deleted integer;
 BEGIN
-    -- One at a time: the second would wait for tables that the first has dropped.
-    PERFORM pg_advisory_xact_lock('conversation.logs'::regclass::oid::bigint);
+    -- One at a time: the second would wait for tables that the first has dropped, and leaves the work to it.
+    IF NOT pg_try_advisory_xact_lock('conversation.logs'::regclass::oid::bigint) THEN
+        RETURN 0;
+    END IF;
     FOR month IN
         SELECT part.oid::regclass AS partition, part.relname AS name
         FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class AS part ON part.oid = inhrelid

@@ -64,6 +64,7 @@ INSERT INTO conversation.event_types (code, description) VALUES
 # migration's timeouts say.
 TABLE = """
 -- squawk-ignore-file ban-drop-constraint, ban-drop-table, renaming-table, require-concurrent-index-deletion
+LOCK TABLE conversation.sessions, conversation.profiles IN SHARE ROW EXCLUSIVE MODE;
 LOCK TABLE conversation.logs IN ACCESS EXCLUSIVE MODE;
 DROP INDEX conversation.idx_logs_level, conversation.idx_logs_event_type, conversation.idx_logs_created_at,
     conversation.idx_logs_level_created, conversation.idx_logs_user, conversation.idx_logs_session,
@@ -182,6 +183,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("""
+        LOCK TABLE conversation.sessions, conversation.profiles IN SHARE ROW EXCLUSIVE MODE;
         LOCK TABLE conversation.logs IN ACCESS EXCLUSIVE MODE;
         CREATE TABLE conversation.logs_after (
             id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -210,7 +212,7 @@ def downgrade() -> None:
         INSERT INTO conversation.logs_after (id, level, event_type, user_id, session_id, metadata, created_at)
         SELECT id, level, CASE WHEN event_type = ANY (old.types) THEN event_type ELSE 'unknown_error' END,
             user_id, session_id, CASE WHEN event_type = ANY (old.types) THEN metadata
-                WHEN jsonb_typeof(metadata) = 'object' THEN metadata || jsonb_build_object('event_type', event_type)
+                WHEN jsonb_typeof(metadata) = 'object' AND NOT metadata ? 'event_type' THEN metadata || jsonb_build_object('event_type', event_type)
                 ELSE jsonb_build_object('event_type', event_type, 'metadata', metadata) END, created_at
         FROM conversation.logs, old;
         DROP TABLE conversation.logs;

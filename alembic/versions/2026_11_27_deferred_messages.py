@@ -22,6 +22,7 @@ ALTER TYPE conversation.message_role RENAME VALUE 'helper' TO 'helper_assistant'
 """
 
 ARCHIVE = """
+LOCK TABLE conversation.messages, conversation.sessions, conversation.profiles IN SHARE ROW EXCLUSIVE MODE;
 CREATE TABLE conversation.messages_archive (
     id uuid NOT NULL,
     session_id uuid NOT NULL,
@@ -115,6 +116,49 @@ COMMENT ON TRIGGER messages_no_truncate ON conversation.messages IS 'Nor do all 
 COMMENT ON TRIGGER messages_archive_no_truncate ON conversation.messages_archive IS 'Nor do all go at once.';
 COMMENT ON TRIGGER messages_archive_immutable ON conversation.messages_archive IS 'Messages never change.';
 
+CREATE OR REPLACE FUNCTION conversation.prevent_messages_in_completed_sessions() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    completed boolean;
+BEGIN
+    -- The lock is held to the end of the transaction: a completion comes before this message or after it. And it
+    -- is taken before the foreign key's, which would make a multixact of the two.
+    SELECT s.is_completed INTO completed FROM conversation.sessions AS s WHERE s.id = NEW.session_id
+    FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no session has this id'
+            USING ERRCODE = 'PT404', CONSTRAINT = 'conversation_not_found',
+                  SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, COLUMN = 'session_id';
+    END IF;
+    IF EXISTS (SELECT FROM conversation.messages_archive AS a WHERE a.id = NEW.id) THEN
+        RAISE EXCEPTION 'an archived message has this id'
+            USING ERRCODE = 'unique_violation', CONSTRAINT = 'messages_archive_pkey',
+                  SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
+    END IF;
+    IF NEW.client_message_id IS NOT NULL AND EXISTS (SELECT FROM conversation.messages_archive AS a
+        WHERE a.session_id = NEW.session_id AND a.client_message_id = NEW.client_message_id)
+    THEN
+        RETURN NULL; -- a retry of one that was archived meanwhile
+    END IF;
+    IF NOT completed THEN
+        -- Under the lock, whatever waited for it: in a session no message becomes visible behind a later one, and
+        -- a reader who goes on from the last one seen misses none. An earlier moment is an import's.
+        IF NEW.sent_at >= statement_timestamp() THEN
+            NEW.sent_at := clock_timestamp();
+        END IF;
+        RETURN NEW;
+    END IF;
+    IF EXISTS (SELECT FROM conversation.messages AS m
+        WHERE m.session_id = NEW.session_id AND m.client_message_id = NEW.client_message_id)
+    THEN
+        RETURN NULL; -- a retry of one that came in time
+    END IF;
+    RAISE EXCEPTION 'the session is completed: no message enters it any more'
+        USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'conversation_completed',
+              SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
+END
+$$;
+
 CREATE FUNCTION conversation.archive_messages(
     batch integer DEFAULT 1000, job_id uuid DEFAULT gen_random_uuid(), older_than interval DEFAULT '1 year')
 RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -162,14 +206,19 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # They are counted already, and their sessions are completed: no trigger has anything to say.
+    # They are counted already, and their sessions are completed: no trigger has anything to say. An identity that was
+    # taken again since, in a session that was opened again, is the newer message's.
     op.execute("""
         LOCK TABLE conversation.messages, conversation.messages_archive IN ACCESS EXCLUSIVE MODE;
         ALTER TABLE conversation.messages DISABLE TRIGGER USER;
         INSERT INTO conversation.messages
             (id, session_id, user_id, role, chat_type, content, sent_at, created_at, client_message_id)
-        SELECT id, session_id, user_id, role, chat_type, content, sent_at, created_at, client_message_id
-        FROM conversation.messages_archive;
+        SELECT CASE WHEN EXISTS (SELECT FROM conversation.messages AS m WHERE m.id = a.id)
+                THEN gen_random_uuid() ELSE a.id END,
+            a.session_id, a.user_id, a.role, a.chat_type, a.content, a.sent_at, a.created_at,
+            CASE WHEN NOT EXISTS (SELECT FROM conversation.messages AS m WHERE m.session_id = a.session_id
+                AND m.client_message_id = a.client_message_id) THEN a.client_message_id END
+        FROM conversation.messages_archive AS a;
         ALTER TABLE conversation.messages ENABLE TRIGGER USER;
         DROP VIEW conversation.message_history;
         DROP FUNCTION conversation.archive_messages(integer, uuid, interval);
@@ -180,4 +229,38 @@ def downgrade() -> None:
         DROP INDEX conversation.idx_messages_sent_at;
         ALTER TYPE conversation.message_role RENAME VALUE 'main_assistant' TO 'scenario';
         ALTER TYPE conversation.message_role RENAME VALUE 'helper_assistant' TO 'helper';
+    """)
+    op.execute("""
+        CREATE OR REPLACE FUNCTION conversation.prevent_messages_in_completed_sessions() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    completed boolean;
+BEGIN
+    -- The lock is held to the end of the transaction: a completion comes before this message or after it. And it
+    -- is taken before the foreign key's, which would make a multixact of the two.
+    SELECT s.is_completed INTO completed FROM conversation.sessions AS s WHERE s.id = NEW.session_id
+    FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no session has this id'
+            USING ERRCODE = 'PT404', CONSTRAINT = 'conversation_not_found',
+                  SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, COLUMN = 'session_id';
+    END IF;
+    IF NOT completed THEN
+        -- Under the lock, whatever waited for it: in a session no message becomes visible behind a later one, and
+        -- a reader who goes on from the last one seen misses none. An earlier moment is an import's.
+        IF NEW.sent_at >= statement_timestamp() THEN
+            NEW.sent_at := clock_timestamp();
+        END IF;
+        RETURN NEW;
+    END IF;
+    IF EXISTS (SELECT FROM conversation.messages AS m
+        WHERE m.session_id = NEW.session_id AND m.client_message_id = NEW.client_message_id)
+    THEN
+        RETURN NULL; -- a retry of one that came in time
+    END IF;
+    RAISE EXCEPTION 'the session is completed: no message enters it any more'
+        USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'conversation_completed',
+              SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
+END
+$$;
     """)

@@ -16,6 +16,8 @@ branch_labels = None
 depends_on = None
 
 LEAVING = """
+LOCK TABLE conversation.messages, conversation.messages_archive, conversation.sessions, conversation.profiles,
+    conversation.logs IN ACCESS EXCLUSIVE MODE;
 ALTER TABLE conversation.profiles ADD COLUMN deleted_at timestamptz, ADD COLUMN erased_at timestamptz;
 -- Of two columns that were just added: nothing to scan for.
 -- squawk-ignore constraint-missing-not-valid
@@ -82,7 +84,10 @@ BEGIN
     -- The archive after the messages: what is just being moved is met in one of the two.
     UPDATE conversation.messages_archive AS a SET content = '[erased]' WHERE a.user_id = person AND a.content <> '[erased]';
     GET DIAGNOSTICS archived = ROW_COUNT;
-    UPDATE conversation.logs AS l SET metadata = '{}' WHERE l.user_id = person AND l.metadata <> '{}';
+    -- What an earlier erasure logged stays: it quotes nothing.
+    UPDATE conversation.logs AS l SET metadata = '{}'
+    WHERE (l.user_id = person OR l.session_id = ANY (ARRAY(SELECT s.id FROM conversation.sessions AS s WHERE s.user_id = person)))
+        AND l.metadata <> '{}' AND l.event_type <> 'account_erased';
     INSERT INTO conversation.logs (level, event_type, user_id, metadata)
     VALUES ('info', 'account_erased', person, jsonb_build_object('messages', redacted + archived));
     RETURN redacted + archived;
@@ -268,7 +273,11 @@ BEGIN
     SELECT * INTO rule FROM conversation.rate_limits AS l WHERE l.code = 'messages' AND l.enforced;
     -- In seconds: a day is an hour more or less where the caller's clocks change.
     span := make_interval(secs => extract(epoch FROM rule.per)::double precision);
-    IF NOT FOUND OR NEW.sent_at < clock_timestamp() - span THEN
+    IF NOT FOUND OR NEW.sent_at < clock_timestamp() - span
+        -- A retry that has waited for the message itself is stored no second time.
+        OR EXISTS (SELECT FROM conversation.messages AS m
+            WHERE m.session_id = NEW.session_id AND m.client_message_id = NEW.client_message_id)
+    THEN
         RETURN NEW;
     END IF;
     SELECT m.sent_at INTO earlier FROM conversation.messages AS m
@@ -299,6 +308,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("""
+        LOCK TABLE conversation.messages, conversation.messages_archive, conversation.sessions, conversation.profiles,
+            conversation.logs IN ACCESS EXCLUSIVE MODE;
         DROP TRIGGER rate_limit_messages ON conversation.messages;
         DROP FUNCTION carnivore.limit_messages();
         DROP TRIGGER begin_session ON conversation.sessions;

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from pydantic import AwareDatetime
-from sqlalchemy import ColumnElement, Row, column, select, table, tuple_
+from sqlalchemy import Row, column, select, table, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from carnivore_db.conversation.models import SCHEMA, ChatType, Message, Role
+from carnivore_db.conversation.models import SCHEMA, ArchivedMessage, ChatType, Message, Role
 from carnivore_db.conversation.payloads import Content
 from carnivore_db.errors import AlreadyExists
 from carnivore_db.inputs import Limit, validated
@@ -27,6 +27,9 @@ _HISTORY = table(
     column("archived_at", Message.__table__.c.sent_at.type),
     schema=SCHEMA,
 )
+
+
+Sent = TypeVar("Sent", Message, ArchivedMessage)
 
 
 class Cursor(NamedTuple):
@@ -67,14 +70,14 @@ def send(
     chat_type: ChatType = "main",
     client_message_id: UUID | None = None,
     sent_at: AwareDatetime | None = None,
-) -> Message:
+) -> Message | ArchivedMessage:
     """Store a message of at most 8,000 characters; it never changes.
 
     With `client_message_id`, the sender's own, a message that is sent twice is stored once and both calls
-    return it, also when its session was completed in between. `sent_at`, in the past, is the service's to
-    give; otherwise messages of a session have the order of their commits. Raises SessionNotFound,
-    SessionCompleted, RateLimited, ProfileDeleted, InvalidInput (`role` and `chat_type` do not go together),
-    AlreadyExists (another message has this `client_message_id`).
+    return it, also when its session was completed or it was archived in between. `sent_at`, in the past, is
+    the service's to give; otherwise messages of a session have the order of their commits. Raises
+    SessionNotFound, SessionCompleted, RateLimited, ProfileDeleted, InvalidInput (`role` and `chat_type` do
+    not go together), AlreadyExists (another message has this `client_message_id`).
     """
     given = {
         "session_id": session_id,
@@ -88,21 +91,25 @@ def send(
     once = insert(Message).values(values)
     if client_message_id is None:
         return tx.scalars(once.returning(Message)).one()
-    same = (Message.session_id == session_id, Message.client_message_id == client_message_id)
-    stored = _find(tx, *same)
+    stored: Message | ArchivedMessage | None = _find(tx, Message, session_id, client_message_id)
     if stored is None:
         once = once.on_conflict_do_nothing(
             index_elements=[Message.session_id, Message.client_message_id],
             index_where=Message.client_message_id.is_not(None),
         )
-        stored = tx.scalars(once.returning(Message)).one_or_none() or _find(tx, *same)
+        stored = (
+            tx.scalars(once.returning(Message)).one_or_none()
+            or _find(tx, Message, session_id, client_message_id)
+            or _find(tx, ArchivedMessage, session_id, client_message_id)
+        )
     if stored is None or (stored.role, stored.chat_type, stored.content) != (role, chat_type, content):
         raise AlreadyExists(_SENT_TWICE)
     return stored
 
 
-def _find(tx: Session, *which: ColumnElement[bool]) -> Message | None:
-    return tx.scalars(select(Message).where(*which), execution_options=FRESH).one_or_none()
+def _find(tx: Session, kind: type[Sent], session_id: UUID, client_message_id: UUID) -> Sent | None:
+    same = (kind.session_id == session_id, kind.client_message_id == client_message_id)
+    return tx.scalars(select(kind).where(*same), execution_options=FRESH).one_or_none()
 
 
 @validated

@@ -57,8 +57,7 @@ def plans(cases: "list[Case]") -> Table:
         table.add_column(heading, justify="right")
     for case in cases:
         for side in case.sides:
-            plan = side.plan()
-            top = plan["Plan"]
+            plan, top = side.plan, side.plan["Plan"]
             table.add_row(
                 case.name if side is case.sides[0] else "",
                 side.name,

@@ -41,7 +41,7 @@ BROKEN = """
         LEFT JOIN conversation.sessions AS s ON s.user_id = p.id AND s.is_completed
     GROUP BY p.id
     HAVING p.completed_scenario_count <> count(s.id) OR p.current_week_completion_count
-        <> count(s.id) FILTER (WHERE s.completed_at >= p.week_reset_date - interval '7 days')
+        <> count(s.id) FILTER (WHERE s.completed_at >= p.week_reset_date - interval '168 hours')
     UNION ALL
     SELECT 'a person has one open session', user_id
     FROM conversation.sessions WHERE NOT is_completed GROUP BY user_id HAVING count(*) > 1
@@ -58,7 +58,7 @@ LEFT = """
         + (SELECT count(*) FROM conversation.logs WHERE user_id = %(person)s) AS rows
 """
 LAST_MONDAY = """
-    UPDATE conversation.profiles SET week_reset_date = carnivore.next_monday(now()) - interval '7 days',
+    UPDATE conversation.profiles SET week_reset_date = carnivore.next_monday(now()) - interval '168 hours',
         current_week_completion_count = 3
     WHERE id = %s
 """

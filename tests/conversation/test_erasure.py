@@ -184,7 +184,10 @@ def test_erasure_opens_no_door_to_other_changes(
     lived(owner, person)
     for moment in ("before", "while", "after"):
         if moment == "while":  # marked as erased, and not redacted yet
-            owner.execute("UPDATE conversation.profiles SET deleted_at = now(), erased_at = now()")
+            owner.execute(
+                "UPDATE conversation.profiles SET deleted_at = now(), erased_at = now(),"
+                " email = 'erased-' || id || '@erased.invalid'"
+            )
         if moment == "after":
             owner.execute("SELECT conversation.erase_profile(%s)", [person.id])
         before = contents(owner, person, others=False)

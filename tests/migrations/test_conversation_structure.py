@@ -134,7 +134,7 @@ NAMED = {
     ),
     "scenarios_title_key": (None, "btree (title) UNIQUE"),
     "profiles_email_key": (None, "btree (email) UNIQUE"),
-    "idx_profiles_email": ("btree (email)", None),
+    "idx_profiles_email": ("btree (email)", "btree (email text_ops)"),
 }
 
 

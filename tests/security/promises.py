@@ -11,6 +11,7 @@ from tests.security import (  # noqa: F401
     promises_conversation_leaving,
     promises_conversation_limits,
     promises_conversation_messages,
+    promises_conversation_offers,
     promises_conversation_people,
     promises_conversation_rows,
     promises_conversation_unchanging,

@@ -8,10 +8,10 @@ from tests.security.promises_conversation_people import (
     LOGS,
     MESSAGES,
     PROFILES,
-    SCENARIOS,
     SESSIONS,
     TABLES,
 )
+from tests.security.promises_conversation_rows import SCENARIOS
 from tests.security.promises_escape import PATH, TRAP, evil_is_untouched, prepare_evil
 from tests.security.registry import promise
 from tests.security.rights import JOBS, SPEAKERS
@@ -72,6 +72,7 @@ def nothing_that_the_service_or_the_owner_does_runs_what_their_search_path_names
             asker.allows("SELECT conversation.archive_messages(10, older_than => '1 hour')")
             asker.allows(f"SELECT conversation.erase_profile('{ADA}')")
             evil_is_untouched(s)
+    asker.allows(*insertion(PROFILES), rows=1)
     asker.allows("SELECT carnivore.next_monday(pg_catalog.now())")
     asker.allows(f"SELECT carnivore.count_completions('{ADA}')")
     assert asker.value("SELECT carnivore.create_logs_partition('2031-07-01')") is True
@@ -140,7 +141,8 @@ def no_temporary_type_speaks_with_the_owners_rights(s: Session) -> None:
             asker.allows(
                 f"CREATE FUNCTION pg_temp.look(value pg_catalog.{kind}) RETURNS boolean"
                 " LANGUAGE plpgsql AS $$ BEGIN IF current_user <> 'authenticated' THEN"
-                f" RAISE EXCEPTION 'ran as %', current_user USING ERRCODE = '{TRAP}'; END IF; RETURN true; END $$"
+                f" RAISE EXCEPTION 'ran as %', current_user USING ERRCODE = '{TRAP}'; END IF;"
+                " RETURN true; END $$"
             )
             asker.allows(f"CREATE DOMAIN pg_temp.{kind} AS pg_catalog.{kind} CHECK (pg_temp.look(VALUE))")
             _speaks(asker)

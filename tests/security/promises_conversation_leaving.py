@@ -158,6 +158,10 @@ def erasing_twice_erases_nothing_more_and_nobody_undoes_it(s: Session) -> None:
             s.as_(persona).refused(statement, **GONE)
     for persona in SERVICES:
         s.as_(persona).refused(f"UPDATE {PROFILES} SET erased_at = NULL")
+        kept = {"sqlstate": "23514", "constraint": "email_with_erased"}
+        s.as_(persona).refused(
+            f"UPDATE {PROFILES} SET email = 'ada@example.com' WHERE id = %s", [ADA], **kept
+        )
     for table in OWN:
         s.as_("ada").sees_nothing(f"SELECT FROM {table}")
 

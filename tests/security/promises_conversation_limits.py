@@ -1,6 +1,6 @@
-"""Limits: three scenes a week and so many messages a minute, for whoever writes, and how long to wait."""
+"""Limits: scenes on offer, three a week, and so many messages a minute; and how long to wait."""
 
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 
@@ -17,7 +17,7 @@ from tests.security.promises_conversation_counting import (
     the_law,
 )
 from tests.security.registry import promise
-from tests.security.seed import ADA, BOB, SCENE_B_OPEN, SCENE_OPEN
+from tests.security.seed import ADA, BOB, EVE, SCENE_B_OPEN, SCENE_OPEN
 
 MESSAGES, LIMITS = "conversation.messages", "conversation.rate_limits"
 LIMIT = f"UPDATE {LIMITS} SET {{}} WHERE code = '{{}}'"
@@ -131,6 +131,30 @@ def a_limit_that_is_not_enforced_or_is_another_one_stops_no_scene(s: Session) ->
                 the_law(s)
 
 
+@promise(f"{SESSIONS} conversation.scenarios begin_session clause")
+def a_scene_that_is_not_on_offer_is_not_begun(s: Session) -> None:
+    begin = f"INSERT INTO {SESSIONS} (user_id, scenario_id) SELECT '{EVE}', {{}} FROM conversation.scenarios"
+    retired = s.superuser.value("SELECT id FROM conversation.scenarios WHERE NOT is_active")
+    for persona in ("eve", *SERVICES, *OWNERS):
+        for scene in (retired, 404):
+            wrong = {"sqlstate": "PT404", "constraint": "scenario_not_found"}
+            error = s.as_(persona).refused(f"{begin.format(scene)} LIMIT 1", **wrong)
+            found = (error.diag.schema_name, error.diag.table_name, error.diag.column_name)
+            assert found == ("conversation", "sessions", "scenario_id")
+        with s.undone():
+            s.as_(persona).allows(f"{begin.format(2)} LIMIT 1", rows=1)
+            # Whoever is in the middle of it completes it.
+            s.superuser.allows("UPDATE conversation.scenarios SET is_active = false WHERE id = 2", rows=1)
+            s.as_(persona).allows(
+                f"UPDATE {SESSIONS} SET is_completed = true WHERE user_id = '{EVE}'", rows=1
+            )
+            the_law(s)
+    for persona in (*SERVICES, *OWNERS):
+        with s.undone():
+            ended = completed(MONDAY, EVE).replace("1, true", f"{retired}, true")
+            s.as_(persona).allows(ended, rows=1)
+
+
 def _messages(count: int, session: str, sent_at: str = "clock_timestamp()", role: str = "user") -> str:
     chat = "helper" if role == "helper_assistant" else "main"
     return (
@@ -203,6 +227,25 @@ def a_person_who_sends_too_fast_is_told_how_long_to_wait(s: Session) -> None:
                 error = s.as_(persona).refused(_one_more(SCENE_OPEN), **TOO_FAST)
                 # An hour from the one that is the first to be forgotten.
                 assert 3000 < _seconds(error) <= 3600
+
+
+@promise(SPEED)
+def a_limit_lasts_as_long_where_clocks_were_put_forward_meanwhile(s: Session) -> None:
+    # In this zone that was yesterday.
+    day = (datetime.now(UTC) - timedelta(days=1)).timetuple().tm_yday
+    zone = f"AAA0BBB,{day - 1}/0,{(day + 99) % 365}/0"
+    s.superuser.allows(LIMIT.format("allowed = 1, per = '3 days'", "messages"), rows=1)
+    s.superuser.allows(f"DELETE FROM {SESSIONS} WHERE id = '{SCENE_B_OPEN}'", rows=1)
+    begun = f"INSERT INTO {SESSIONS} (id, user_id, scenario_id) VALUES ('{SCENE_B_OPEN}', '{BOB}', 1)"
+    s.superuser.allows(begun, rows=1)
+    sent = "clock_timestamp() - interval '71.5 hours'"
+    s.as_("service", time_zone=zone).allows(_messages(1, SCENE_B_OPEN, sent), rows=1)
+    for persona in ("bob", *SERVICES, "owner"):
+        asker = s.as_(persona, time_zone=zone)
+        moved = "extract(timezone FROM now()) - extract(timezone FROM now() - interval '3 days')"
+        assert asker.value(f"SELECT {moved}") == 3600
+        error = asker.refused(_one_more(SCENE_B_OPEN), **TOO_FAST)
+        assert 1200 < _seconds(error) <= 1800
 
 
 @promise(SPEED)

@@ -1,9 +1,8 @@
-"""People of the chat: their rows are theirs alone, scenes on offer everybody's, and who left sees nothing."""
+"""People of the chat: their rows are theirs alone, and who left sees nothing."""
 
 from functools import partial
 from typing import Any
 
-from tests.security.objects import relations
 from tests.security.personas import OTHERS, SERVICES, VISITORS, Session
 from tests.security.registry import add, promise
 from tests.security.rights import INSERTS, SPEAKERS, columns
@@ -20,18 +19,15 @@ from tests.security.seed import (
     SCENE_OPEN,
 )
 
-PROFILES, SCENARIOS, SESSIONS, MESSAGES, ARCHIVE, LOGS, LIMITS, HISTORY, OFFERS = (
+PROFILES, SESSIONS, MESSAGES, ARCHIVE, LOGS, HISTORY = (
     f"conversation.{table}"
     for table in (
         "profiles",
-        "scenarios",
         "sessions",
         "messages",
         "messages_archive",
         "logs",
-        "rate_limits",
         "message_history",
-        "public_scenarios",
     )
 )
 TABLES = sorted(SPEAKERS - {HISTORY})
@@ -236,49 +232,6 @@ def nobody_takes_over_a_row_of_the_chat_through_a_conflict(s: Session) -> None:
     s.as_("ada").allows(f"{begun} ON CONFLICT (id) DO UPDATE SET is_completed = true", [SCENE_OPEN], rows=1)
 
 
-@promise(f"{SCENARIOS} {OFFERS} anon SELECT policy view scenarios_select_active")
-def a_visitor_sees_five_columns_of_the_scenes_on_offer(s: Session) -> None:
-    found = {relation.name: relation.columns for relation in relations(s, "conversation")}
-    assert found[OFFERS] == ["id", "title", "emoji", "sort_order", "is_active"]
-    for persona in ("anon", "guest"):
-        assert s.as_(persona).rows(f"SELECT id, is_active FROM {OFFERS} ORDER BY id") == [
-            (scene, True) for scene in (1, 2, 3)
-        ]
-        for column in ("initial_message_main", "initial_message_helper", "code", "created_at", "*"):
-            s.as_(persona).refused(f"SELECT {column} FROM {SCENARIOS}")
-        s.as_(persona).sees_nothing(f"SELECT id FROM {SCENARIOS} WHERE NOT is_active")
-        with s.undone():
-            s.superuser.allows(f"UPDATE {SCENARIOS} SET is_active = NOT is_active")
-            assert s.as_(persona).rows(f"SELECT title FROM {OFFERS}") == [("At the airport",)]
-
-
-@promise(f"{SCENARIOS} {OFFERS} authenticated service_role SELECT policy view")
-def a_retired_scene_is_the_services_to_see(s: Session) -> None:
-    retired = f"SELECT code FROM {SCENARIOS} WHERE NOT is_active"
-    for persona in ("ada", *OTHERS):
-        s.as_(persona).sees_nothing(retired)
-        assert s.as_(persona).rows(f"SELECT initial_message_main FROM {SCENARIOS}")
-    for persona in SERVICES:
-        assert s.as_(persona).rows(retired) == [("airport",)]
-        s.as_(persona).sees_nothing(f"SELECT FROM {OFFERS} WHERE id NOT IN (1, 2, 3)")
-
-
-@promise(f"{OFFERS} {HISTORY} view")
-def no_view_shows_what_its_reader_could_not_read(s: Session) -> None:
-    s.superuser.allows(f"REVOKE ALL ON {SCENARIOS} FROM anon; REVOKE ALL ON {ARCHIVE} FROM authenticated")
-    s.as_("anon").refused(f"SELECT FROM {OFFERS}")
-    s.as_("ada").refused(f"SELECT FROM {HISTORY}")
-
-
-@promise(f"{LIMITS} authenticated SELECT policy rate_limits_select_enforced mistake conversation")
-def a_limit_that_does_not_count_is_the_services_to_see(s: Session) -> None:
-    s.superuser.allows(f"UPDATE {LIMITS} SET enforced = false WHERE code = 'messages'")
-    for persona in ("ada", *OTHERS):
-        assert s.as_(persona).rows(f"SELECT code FROM {LIMITS}") == [("completed_scenarios",)]
-    for persona in SERVICES:
-        assert len(s.as_(persona).rows(f"SELECT code FROM {LIMITS}")) == 2
-
-
 @promise(f"{PROFILES} active_user delete_own_profile authenticated EXECUTE UPDATE")
 def a_person_leaves_alone_and_once(s: Session) -> None:
     """And comes not back: neither by deleting nor by asking again."""
@@ -294,9 +247,7 @@ def a_person_leaves_alone_and_once(s: Session) -> None:
     assert s.as_("bob").rows(f"SELECT id::text FROM {PROFILES}") == [(BOB,)]
 
 
-@promise(
-    f"{PROFILES} {SESSIONS} {MESSAGES} {ARCHIVE} {LOGS} {SCENARIOS} policy service_role service_role_sessions"
-)
+@promise(f"{PROFILES} {SESSIONS} {MESSAGES} {ARCHIVE} {LOGS} policy service_role service_role_sessions")
 def the_service_plays_for_anybody_where_it_may_not_bypass_row_security(s: Session) -> None:
     for persona in SERVICES:
         with s.undone():

@@ -48,6 +48,13 @@ counter_examples(
         (PROFILES, "profiles_id_fkey", FOREIGN): [{"id": NO_ONE}],
         (PROFILES, "email_not_empty", CHECK): each("email", ("", " ")),
         (PROFILES, "email_length", CHECK): [{"email": "x" * 256}],
+        (PROFILES, "email_printable", CHECK): each(
+            "email", ("mallory @example.com", "m\u00fcller@example.com", "mallory@example.com\n", "m\x7f")
+        ),
+        (PROFILES, "email_with_erased", CHECK): [
+            {"deleted_at": NOW, "erased_at": NOW, "email": email}
+            for email in ("mallory@example.com", "erased-1@erased.invalid.com", "x-erased-1@erased.invalid")
+        ],
         (PROFILES, "week_reset_date_valid", CHECK): each(
             "week_reset_date",
             (
@@ -69,7 +76,7 @@ counter_examples(
         (SCENARIOS, "code_valid", CHECK): each("code", NO_CODES),
         (SCENARIOS, "emoji_length", CHECK): each("emoji", ("x" * 17, "🥨" * 5)),
         (SESSIONS, "sessions_user_id_fkey", FOREIGN): [{"user_id": NO_ONE}],
-        (SESSIONS, "sessions_scenario_id_fkey", FOREIGN): [{"scenario_id": 404}],
+        (SESSIONS, "sessions_scenario_id_fkey", FOREIGN): [{**COMPLETED, "scenario_id": 404}],
         (SESSIONS, "idx_sessions_active_per_user", UNIQUE): [{"user_id": ADA}],
         (SESSIONS, "completed_at_with_completed", CHECK): [{"is_completed": True}, {"completed_at": NOW}],
         (SESSIONS, "completed_at_in_range", CHECK): [
@@ -105,7 +112,7 @@ good_rows(
             {"completed_scenario_count": 9, "current_week_completion_count": 9},
             {"week_reset_date": "2026-03-02 01:00:00+01"},
             {"deleted_at": NOW},
-            {"deleted_at": NOW, "erased_at": NOW},
+            {"deleted_at": NOW, "erased_at": NOW, "email": "erased-1@erased.invalid"},
         ],
         SCENARIOS: [
             {"emoji": "x" * 16},
@@ -219,6 +226,19 @@ def nobody_speaks_in_a_role_or_chat_that_there_is_not(s: Session) -> None:
         }.items():
             for value in values:
                 s.superuser.refused(*insertion(table, **{column: value}), sqlstate="22P02")
+
+
+@promise(f"{MESSAGES} messages_role_chat_type_valid rule")
+def a_chat_that_comes_later_is_nobodys_until_the_rule_names_it(s: Session) -> None:
+    # A value that ALTER TYPE adds cannot be used in the same transaction.
+    s.superuser.allows("SET LOCAL allow_system_table_mods = on")
+    s.superuser.allows(
+        "INSERT INTO pg_enum (oid, enumtypid, enumsortorder, enumlabel)"
+        " VALUES (99999, 'conversation.chat_type_enum'::regtype, 3, 'aside')"
+    )
+    for role in ("user", "main_assistant", "helper_assistant"):
+        statement = insertion(MESSAGES, role=role, chat_type="aside")
+        s.superuser.refused(*statement, sqlstate=CHECK, constraint="messages_role_chat_type_valid")
 
 
 WEEKLY, SENT = "completed_scenarios", "messages"

@@ -66,7 +66,7 @@ LOGINS = """
     INSERT INTO auth.users (id, email)
     SELECT md5('person ' || n)::uuid, CASE n %% 4 WHEN 0 THEN 'person.' || n || '@example.com'
         WHEN 1 THEN 'Person.' || n || '@Example.com' WHEN 2 THEN 'PERSON.' || n || '@EXAMPLE.COM'
-        ELSE 'pErSoN.' || n || '@exÄmple.com' END
+        ELSE 'pErSoN.' || n || '@exAmple.com' END
     FROM generate_series(1, %(profiles)s) AS n
 """
 # Of six people one is as they should be. The others' counts have drifted, or their week was set seven days
