@@ -3,17 +3,16 @@
 import re
 import statistics
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from tests.benchmarks.conversation import Case, Side
+from tests.benchmarks.conversation_questions import Case, Side
 
 PARTITION = re.compile(r"logs_(\d{4}_\d{2}|default)")
 
 
-def times(cases: "list[Case]", rows: dict[str, int]) -> Table:
+def times(cases: list[Case], rows: dict[str, int]) -> Table:
     filled = ", ".join(f"{number:,} {name}" for name, number in rows.items())
     table = Table(title=f"Milliseconds on the same rows ({filled}), all sides in turn")
     table.add_column("question")
@@ -28,7 +27,7 @@ def times(cases: "list[Case]", rows: dict[str, int]) -> Table:
     return table
 
 
-def _line(case: "Case", side: "Side") -> Iterator[str]:
+def _line(case: Case, side: Side) -> Iterator[str]:
     median = statistics.median(side.took)
     yield side.name
     yield f"{statistics.median(side.rows):,.0f}"
@@ -47,7 +46,7 @@ def _line(case: "Case", side: "Side") -> Iterator[str]:
         yield f"{low} to {high} %: {verdict}"
 
 
-def plans(cases: "list[Case]") -> Table:
+def plans(cases: list[Case]) -> Table:
     table = Table(
         title="The plans (EXPLAIN ANALYZE of the first sample): what was read, how, and in how many pages"
     )

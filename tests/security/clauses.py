@@ -112,6 +112,13 @@ CLAUSES = (
     (r"OLD\.retry_count \+ 1", "1"),
     (r"OLD\.retry_count", "NEW.retry_count"),
     (r":= clock_timestamp\(\)", ":= now()"),
+    # What is sent again, and what was logged of an erased person's sessions.
+    (r"WHERE a\.id = NEW\.id", "WHERE false"),
+    (r"a\.session_id = NEW\.session_id AND (a\.client)", r"\1"),
+    (r"(a\.session_id = NEW\.session_id) AND a\.client_message_id = NEW\.client_message_id", r"\1"),
+    (r"NEW\.client_message_id IS NOT NULL AND EXISTS", "false AND EXISTS"),
+    (r"\s+OR EXISTS \(SELECT FROM conversation\.messages AS m(?s:.+?)NEW\.client_message_id\)", ""),
+    (r" OR l\.session_id = ANY \(ARRAY\((?s:.+?)person\)\)", ""),
     # Which states a trigger watches, and which columns it names.
     (r"'\w+'::character varying, ", ""),
     (r", '\w+'::character varying(?=\])", ""),

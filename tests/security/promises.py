@@ -3,6 +3,7 @@
 from tests.security import (  # noqa: F401
     promises_calculator,
     promises_catalog,
+    promises_conversation_again,
     promises_conversation_chats,
     promises_conversation_counting,
     promises_conversation_escape,
