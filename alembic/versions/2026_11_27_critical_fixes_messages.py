@@ -56,6 +56,7 @@ ALTER TABLE conversation.messages ADD CONSTRAINT messages_user_id_fkey
     FOREIGN KEY (user_id) REFERENCES conversation.profiles (id) ON UPDATE CASCADE ON DELETE CASCADE;
 CREATE INDEX idx_messages_session_time_id ON conversation.messages (session_id, sent_at, id);
 CREATE INDEX idx_messages_chat_type ON conversation.messages (session_id, chat_type, sent_at, id);
+CREATE INDEX idx_messages_session_user ON conversation.messages (session_id, user_id, sent_at, id);
 CREATE INDEX idx_messages_user ON conversation.messages (user_id, sent_at DESC);
 CREATE UNIQUE INDEX idx_messages_client_message_id ON conversation.messages (session_id, client_message_id)
     WHERE client_message_id IS NOT NULL;
@@ -65,6 +66,7 @@ COMMENT ON COLUMN conversation.messages.content IS 'What was said, at most 8,000
 COMMENT ON COLUMN conversation.messages.sent_at IS 'When it was said; never in the future.';
 COMMENT ON INDEX conversation.idx_messages_session_time_id IS 'A session in order, page by page; the foreign key.';
 COMMENT ON INDEX conversation.idx_messages_chat_type IS 'One chat of a session in order, page by page.';
+COMMENT ON INDEX conversation.idx_messages_session_user IS 'The same as row security asks for it: the planner takes session and person for independent, and would sort.';
 COMMENT ON INDEX conversation.idx_messages_user IS 'Messages of a person, newest first; the foreign key and row security.';
 COMMENT ON INDEX conversation.idx_messages_client_message_id IS 'A message that was sent twice is stored once.';
 """
@@ -112,6 +114,12 @@ CREATE FUNCTION conversation.populate_message_user_id() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     SELECT s.user_id INTO NEW.user_id FROM conversation.sessions AS s WHERE s.id = NEW.session_id;
+    IF NOT FOUND THEN
+        -- Its person left while this message waited for it.
+        RAISE EXCEPTION 'no session has this id'
+            USING ERRCODE = 'PT404', CONSTRAINT = 'conversation_not_found',
+                  SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, COLUMN = 'session_id';
+    END IF;
     RETURN NEW;
 END
 $$;
@@ -207,6 +215,7 @@ def downgrade() -> None:
         DROP FUNCTION conversation.prevent_messages_in_completed_sessions();
         DROP INDEX conversation.idx_messages_client_message_id;
         DROP INDEX conversation.idx_messages_user;
+        DROP INDEX conversation.idx_messages_session_user;
         DROP INDEX conversation.idx_messages_chat_type;
         DROP INDEX conversation.idx_messages_session_time_id;
         -- The columns' grants go with them, the table's come back below.

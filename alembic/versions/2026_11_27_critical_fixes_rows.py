@@ -119,7 +119,8 @@ CREATE OR REPLACE FUNCTION conversation.calculate_session_duration() RETURNS tri
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF NEW.is_completed THEN
-        NEW.completed_at := coalesce(NEW.completed_at, greatest(now(), NEW.started_at));
+        -- The clock's, not the transaction's: no message that it waited for is later.
+        NEW.completed_at := coalesce(NEW.completed_at, greatest(clock_timestamp(), NEW.started_at));
         NEW.duration_seconds := least(floor(extract(epoch FROM NEW.completed_at - NEW.started_at)), 2147483647);
     ELSE
         IF TG_OP = 'UPDATE' AND OLD.is_completed THEN

@@ -64,8 +64,8 @@ INSERT INTO conversation.event_types (code, description) VALUES
 # migration's timeouts say.
 TABLE = """
 -- squawk-ignore-file ban-drop-constraint, ban-drop-table, renaming-table, require-concurrent-index-deletion
-LOCK TABLE conversation.sessions, conversation.profiles IN SHARE ROW EXCLUSIVE MODE;
-LOCK TABLE conversation.logs IN ACCESS EXCLUSIVE MODE;
+-- With sessions and profiles, to which its keys refer: the old table's go with it.
+LOCK TABLE conversation.sessions, conversation.profiles, conversation.logs IN ACCESS EXCLUSIVE MODE;
 DROP INDEX conversation.idx_logs_level, conversation.idx_logs_event_type, conversation.idx_logs_created_at,
     conversation.idx_logs_level_created, conversation.idx_logs_user, conversation.idx_logs_session,
     conversation.idx_logs_metadata;
@@ -183,8 +183,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("""
-        LOCK TABLE conversation.sessions, conversation.profiles IN SHARE ROW EXCLUSIVE MODE;
-        LOCK TABLE conversation.logs IN ACCESS EXCLUSIVE MODE;
+        LOCK TABLE conversation.sessions, conversation.profiles, conversation.logs IN ACCESS EXCLUSIVE MODE;
         CREATE TABLE conversation.logs_after (
             id uuid DEFAULT gen_random_uuid() NOT NULL,
             level text NOT NULL,

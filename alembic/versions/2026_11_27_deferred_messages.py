@@ -168,9 +168,12 @@ DECLARE
     due uuid[];
 BEGIN
     due := ARRAY(
+        -- Session and person too, as the archive's keys will: an erasure, which holds them, is gone around.
         SELECT m.id FROM conversation.messages AS m JOIN conversation.sessions AS s ON s.id = m.session_id
+            JOIN conversation.profiles AS p ON p.id = m.user_id
         WHERE m.sent_at < cutoff AND s.is_completed AND s.completed_at < cutoff
-        ORDER BY m.sent_at, m.id LIMIT batch FOR UPDATE OF m SKIP LOCKED);
+        ORDER BY m.sent_at, m.id LIMIT batch
+        FOR UPDATE OF m SKIP LOCKED FOR KEY SHARE OF s, p SKIP LOCKED);
     INSERT INTO conversation.messages_archive
         (id, session_id, user_id, role, chat_type, content, sent_at, created_at, client_message_id)
     SELECT m.id, m.session_id, m.user_id, m.role, m.chat_type, m.content, m.sent_at, m.created_at, m.client_message_id

@@ -6,29 +6,17 @@ from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from pydantic import AwareDatetime
-from sqlalchemy import Row, column, select, table, tuple_
+from sqlalchemy import ColumnElement, DateTime, Select, cast, null, select, tuple_, union_all
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from carnivore_db.conversation.models import SCHEMA, ArchivedMessage, ChatType, Message, Role
+from carnivore_db.conversation.models import ArchivedMessage, ChatType, Message, Role
 from carnivore_db.conversation.payloads import Content
 from carnivore_db.errors import AlreadyExists
 from carnivore_db.inputs import Limit, validated
 from carnivore_db.rows import FRESH
 
 _SENT_TWICE = "idx_messages_client_message_id"
-_HISTORY = table(
-    "message_history",
-    *(
-        column(name, Message.__table__.c[name].type)
-        for name in ("id", "session_id", "role", "chat_type", "content")
-    ),
-    column("sent_at", Message.__table__.c.sent_at.type),
-    column("archived_at", Message.__table__.c.sent_at.type),
-    schema=SCHEMA,
-)
-
-
 Sent = TypeVar("Sent", Message, ArchivedMessage)
 
 
@@ -127,22 +115,39 @@ def page(
     Pass the last page's `next` as `after`, with the same `newest_first`: messages that were sent at the same
     moment are neither skipped nor repeated. A session that the caller may not see has none.
     """
-    shown = select(*_HISTORY.c).where(_HISTORY.c.session_id == session_id)
-    place = tuple_(_HISTORY.c.sent_at, _HISTORY.c.id)
-    if chat_type is not None:
-        shown = shown.where(_HISTORY.c.chat_type == chat_type)
-    if after is not None:
-        shown = shown.where(place < after if newest_first else place > after)
-    order: Any = (
-        (_HISTORY.c.sent_at.desc(), _HISTORY.c.id.desc())
-        if newest_first
-        else (_HISTORY.c.sent_at, _HISTORY.c.id)
-    )
-    found = [_stored(row) for row in tx.execute(shown.order_by(*order).limit(limit + 1))]
-    shown_now = found[:limit]
+    # Each is limited by itself: the planner then reads a page by its index, however long the session is.
+    halves = [
+        _part(kind, session_id, chat_type, limit + 1, after, newest_first).subquery()
+        for kind in (Message, ArchivedMessage)
+    ]
+    both = union_all(*(select(*half.c) for half in halves)).subquery()
+    rows = select(*both.c).order_by(*_order(both.c, newest_first)).limit(limit + 1)
+    found = [StoredMessage(**row._mapping) for row in tx.execute(rows)]
+    shown = found[:limit]
     more = len(found) > limit
-    return Page(shown_now, Cursor(shown_now[-1].sent_at, shown_now[-1].id) if more else None)
+    return Page(shown, Cursor(shown[-1].sent_at, shown[-1].id) if more else None)
 
 
-def _stored(row: Row[Any]) -> StoredMessage:
-    return StoredMessage(**row._mapping)
+def _part(
+    kind: type[Sent],
+    session_id: UUID,
+    chat_type: ChatType | None,
+    limit: int,
+    after: Cursor | None,
+    newest_first: bool,
+) -> Select[Any]:
+    """The page as it would be if there were this table alone."""
+    archived_at = getattr(kind, "archived_at", null())
+    columns = (kind.id, kind.session_id, kind.role, kind.chat_type, kind.content, kind.sent_at)
+    rows = select(*columns, cast(archived_at, DateTime(timezone=True)).label("archived_at"))
+    rows = rows.where(kind.session_id == session_id)
+    place = tuple_(kind.sent_at, kind.id)
+    if chat_type is not None:
+        rows = rows.where(kind.chat_type == chat_type)
+    if after is not None:
+        rows = rows.where(place < after if newest_first else place > after)
+    return rows.order_by(*_order(kind, newest_first)).limit(limit)
+
+
+def _order(rows: Any, newest_first: bool) -> tuple[ColumnElement[Any], ...]:
+    return (rows.sent_at.desc(), rows.id.desc()) if newest_first else (rows.sent_at, rows.id)

@@ -199,6 +199,7 @@ class Message(Base):
         ),
         Index("idx_messages_session_time_id", "session_id", "sent_at", "id"),
         Index("idx_messages_chat_type", "session_id", "chat_type", "sent_at", "id"),
+        Index("idx_messages_session_user", "session_id", "user_id", "sent_at", "id"),
         Index("idx_messages_user", "user_id", text("sent_at DESC")),
         Index(
             "idx_messages_client_message_id",

@@ -80,7 +80,10 @@ def allowance(tx: Session, user_id: UUID) -> Allowance:
 
 @validated
 def change_email(tx: Session, user_id: UUID, email: Email) -> Profile:
-    """Follow a change of the login's address, as the service. Raises ProfileNotFound, AlreadyExists."""
+    """Follow a change of the login's address, as the service.
+
+    Raises ProfileNotFound, AlreadyExists, InvalidInput for somebody who was erased.
+    """
     return _change(tx, user_id, email=email)
 
 

@@ -208,7 +208,7 @@ CLAUSES = (
     (r" JOIN conversation\.profiles AS p ON p\.id = s\.user_id", ""),
     (r"RETURN OLD;", "RETURN NULL;"),
     # Messages that come too fast.
-    (r"NOT FOUND OR NEW\.sent_at < .+ THEN", "NOT FOUND THEN"),
+    (r" OR NEW\.sent_at < clock_timestamp\(\) - span", ""),
     (r"m\.user_id = NEW\.user_id AND ", ""),
     (r" AND m\.role = 'user'", ""),
     (r"m\.sent_at DESC OFFSET", "m.sent_at OFFSET"),
