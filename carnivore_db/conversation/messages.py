@@ -116,10 +116,8 @@ def page(
     moment are neither skipped nor repeated. A session that the caller may not see has none.
     """
     # Each is limited by itself: the planner then reads a page by its index, however long the session is.
-    halves = [
-        _part(kind, session_id, chat_type, limit + 1, after, newest_first).subquery()
-        for kind in (Message, ArchivedMessage)
-    ]
+    wanted = (session_id, chat_type, limit + 1, after, newest_first)
+    halves = [_part(Message, *wanted).subquery(), _part(ArchivedMessage, *wanted).subquery()]
     both = union_all(*(select(*half.c) for half in halves)).subquery()
     rows = select(*both.c).order_by(*_order(both.c, newest_first)).limit(limit + 1)
     found = [StoredMessage(**row._mapping) for row in tx.execute(rows)]
@@ -135,7 +133,7 @@ def _part(
     limit: int,
     after: Cursor | None,
     newest_first: bool,
-) -> Select[Any]:
+) -> Select[*tuple[Any, ...]]:
     """The page as it would be if there were this table alone."""
     archived_at = getattr(kind, "archived_at", null())
     columns = (kind.id, kind.session_id, kind.role, kind.chat_type, kind.content, kind.sent_at)

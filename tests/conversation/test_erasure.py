@@ -259,7 +259,7 @@ def test_a_message_that_comes_too_late_is_refused(
                 profiles.erase(tx, person.id)
                 message = pool.submit(say_something)
                 somebody_waits(owner)
-            with pytest.raises(errors.ProfileDeleted if who == "service" else errors.PermissionRefused):
+            with pytest.raises(errors.ProfileDeleted if who == "service" else errors.SessionNotFound):
                 message.result()
         said = owner.execute(SAID, [person.id]).fetchall()
         assert [row["content"] for row in said] == [ERASED] * 6

@@ -108,11 +108,10 @@ def test_two_at_once_do_the_work_of_one(
 ) -> None:
     """The first is in the middle of a batch when the second begins."""
     work.make_due(owner, 9)
-    # The second goes around what the first has in hand; only months are dropped by one at a time.
-    patience = "60000" if work.job == "delete_old_logs" else "1"
+    # The second waits for nothing: it goes around what the first has in hand, and leaves months to it.
     with (
         stumbling(owner, work, "wait"),
-        working(empty_database, lock_timeout=patience) as other,
+        working(empty_database, lock_timeout="1") as other,
         ThreadPoolExecutor(2) as pool,
     ):
         with gate(empty_database):
@@ -124,7 +123,8 @@ def test_two_at_once_do_the_work_of_one(
     assert work.left(owner) == 0
     facts = [event["metadata"] for event in logged(owner, work.event)]
     assert sum(fact[work.count] for fact in facts) == 9
-    assert len({fact["job_id"] for fact in facts}) == 2
+    # Whoever leaves the work to another has done nothing to record.
+    assert len({fact["job_id"] for fact in facts}) == (1 if work.job == "delete_old_logs" else 2)
 
 
 @pytest.mark.document(31)

@@ -48,7 +48,7 @@ def test_a_session_from_its_beginning_to_its_end(
 
     done = caller.call(ada.identity, sessions.complete, made.id)
     assert (done.id, done.is_completed, done.started_at) == (made.id, True, made.started_at)
-    assert done.completed_at == done.updated_at > done.started_at
+    assert done.completed_at >= done.updated_at > done.started_at
     assert done.duration_seconds == (done.completed_at - done.started_at) // timedelta(seconds=1)
     counted = caller.call(ada.identity, profiles.get, ada.id)
     assert (counted.completed_scenario_count, counted.current_week_completion_count) == (1, 1)
@@ -266,5 +266,5 @@ def test_a_session_read_twice_in_one_transaction_is_as_it_is_stored(caller: Call
 
     kept = caller.run(person.identity, body)
     assert kept.is_completed
-    assert kept.completed_at == kept.started_at  # one transaction has one now()
+    assert kept.completed_at > kept.started_at  # the clock's, not the transaction's
     assert kept.duration_seconds == 0

@@ -259,24 +259,31 @@ def the_database_notes_when_a_session_was_completed_and_how_long_it_took(s: Sess
         with s.undone():
             s.as_(persona).allows(COMPLETE, rows=1)
             assert s.superuser.value(
-                f"SELECT completed_at = now() AND duration_seconds = {took} AND duration_seconds > 0"
+                f"SELECT completed_at > now() AND completed_at <= clock_timestamp()"
+                f" AND duration_seconds = {took} AND duration_seconds > 0"
                 f" FROM {SESSIONS} WHERE id = '{SCENE_OPEN}'"
             )
     row = (
         f"INSERT INTO {SESSIONS} (user_id, scenario_id, is_completed, started_at, completed_at)"
-        " VALUES (%s, 1, true, {}, {}) RETURNING completed_at - now(), duration_seconds"
+        " VALUES (%s, 1, true, {}, {}) RETURNING {}, duration_seconds"
     )
+    just_now = "completed_at BETWEEN statement_timestamp() AND clock_timestamp()"
     for persona in (*SERVICES, *OWNERS):
-        for started, ended, since, seconds in (
-            ("now() - interval '10.7 seconds'", "NULL", 0, 10),
-            ("now() - interval '90 seconds'", "now() - interval '30 seconds'", -30, 60),
+        for started, ended, noted, seconds in (
+            ("clock_timestamp() - interval '10.5 seconds'", "NULL", just_now, 10),
+            (
+                "now() - interval '90 s'",
+                "now() - interval '30 s'",
+                "completed_at = now() - interval '30 s'",
+                60,
+            ),
             # By a clock that is ahead of the server's: no session ends before it began.
-            ("now() + interval '1 hour'", "NULL", 3600, 0),
-            ("now() - interval '1800 years'", "NULL", 0, 2**31 - 1),
+            ("clock_timestamp() + interval '1 hour'", "NULL", "completed_at = started_at", 0),
+            ("now() - interval '1800 years'", "NULL", just_now, 2**31 - 1),
         ):
             with s.undone():
-                found = s.as_(persona).row(row.format(started, ended), [EVE])
-                assert (found[0].total_seconds(), found[1]) == (since, seconds), started
+                found = s.as_(persona).row(row.format(started, ended, noted), [EVE])
+                assert found == (True, seconds), started
 
 
 @promise(f"{MEASURING} completed_at_with_completed clause")
