@@ -131,7 +131,7 @@ CLAUSES = (
     (r"coalesce\(btrim\(NEW\.email\), ''\)", "coalesce(NEW.email, '')"),
     (r"coalesce\(NEW\.completed_at, (.+)\);", r"\1;"),
     (r"greatest\(clock_timestamp\(\), (NEW\.started_at)\)", r"\1"),
-    (r"greatest\((now\(\)), NEW\.started_at\)", r"\1"),
+    (r"greatest\((clock_timestamp\(\)), NEW\.started_at\)", r"\1"),
     (r"least\((floor\(.+\)), 2147483647\)", r"\1"),
     (r"floor\(extract", "round(extract"),
     (r"'UPDATE' AND OLD\.is_completed", "'UPDATE'"),
