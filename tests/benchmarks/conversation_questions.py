@@ -69,6 +69,13 @@ NEW: LiteralString = "SELECT id, session_id, role, chat_type, content, sent_at F
 VIEW: LiteralString = (
     "SELECT id, session_id, role, chat_type, content, sent_at, archived_at FROM conversation.message_history"
 )
+HALF: LiteralString = f" WHERE session_id = %s ORDER BY sent_at, id LIMIT {PAGE + 1})"
+SHOWN: LiteralString = "SELECT id, session_id, role, chat_type, content, sent_at"
+HALVES: LiteralString = (
+    f"SELECT * FROM (({SHOWN}, NULL::timestamptz AS archived_at FROM conversation.messages{HALF}"
+    f" UNION ALL ({SHOWN}, archived_at FROM conversation.messages_archive{HALF}) AS said"
+    f" ORDER BY sent_at, id LIMIT {PAGE + 1}"
+)
 JOIN: LiteralString = " AS m JOIN conversation.sessions AS s ON s.id = m.session_id WHERE s.user_id = %s"
 HISTORY: LiteralString = """
     SELECT id, user_id, scenario_id, started_at, completed_at, message_count_main, message_count_helper,
@@ -189,6 +196,11 @@ def reading(old: psycopg.Connection, new: psycopg.Connection, long: int) -> list
     far = [(reader, reader, sent_at, last)]
     behind = f" WHERE session_id = %s AND (sent_at, id) > (%s, %s) ORDER BY sent_at, id LIMIT {PAGE}"
     offset = f'{OLD} WHERE session_id = %s ORDER BY "timestamp" LIMIT {PAGE} OFFSET {begin}'
+    pages = {
+        "a page of 50 messages, anybody's": rows(old, SESSIONS),
+        "a page of 50 messages, of who says most": rows(old, SPEAKER),
+        "the first page of a long session": [(reader, reader)],
+    }
     cases = [
         *(
             Case(
@@ -201,11 +213,7 @@ def reading(old: psycopg.Connection, new: psycopg.Connection, long: int) -> list
                     ("refined, message_history", VIEW + first),
                 ),
             )
-            for name, samples in (
-                ("a page of 50 messages, anybody's", rows(old, SESSIONS)),
-                ("a page of 50 messages, of who says most", rows(old, SPEAKER)),
-                ("the first page of a long session", [(reader, reader)]),
-            )
+            for name, samples in pages.items()
         ),
         Case(
             "all messages of a person, row security alone",
@@ -256,6 +264,9 @@ def reading(old: psycopg.Connection, new: psycopg.Connection, long: int) -> list
         ),
         Case(f"page {begin // PAGE + 1:,} of a long session", None, sides(offset, [(reader, reader)])),
     ]
+    for case, samples in zip(cases, pages.values(), strict=False):
+        twice = [(who, session, session) for who, session in samples]
+        case.sides.append(Side("refined, as page() reads", new, HALVES, twice))
     cases[-1].sides += [
         Side("refined, behind a cursor", new, NEW + behind, far),
         Side("refined, message_history", new, VIEW + behind, far),
