@@ -9,6 +9,7 @@ import pytest
 from tests.concurrency import test_conversation as races
 from tests.concurrency.meetings import Arena
 
+pytestmark = pytest.mark.slow
 Damage = Callable[[psycopg.Connection], object]
 SESSION_LOCK = "conversation.prevent_messages_in_completed_sessions()"
 COUNTING = "carnivore.count_completions(uuid)"

@@ -13,6 +13,7 @@ from tests.migrations.helpers import HISTORY
 from tests.support import conversation_baseline
 from tests.support.databases import TestDatabase
 
+pytestmark = pytest.mark.slow
 BASELINE = "conversation_baseline"
 REVISIONS = HISTORY[HISTORY.index(BASELINE) :]
 # The document's types. Those of later revisions are none of the baseline's.

@@ -14,6 +14,7 @@ from tests.migrations.helpers import BEFORE, eventually, fresh
 from tests.support import conversation_baseline
 from tests.support.databases import Shape, TestDatabase
 
+pytestmark = pytest.mark.slow
 BASELINE = "conversation_baseline"
 # The same statements for every revision: an application that is deployed before the migration and after it.
 SAY = """

@@ -18,6 +18,8 @@ from tests.security.mutants_weakened import WEAKENED
 from tests.security.personas import Session
 from tests.security.promises import PROMISES, Promise
 
+pytestmark = pytest.mark.slow
+
 KINDS: dict[str, Callable[[Session], Iterable[Mutant]]] = {
     **{kind: partial(listed, query=query) for kind, query in {**TAKEN, **GIVEN}.items()},
     **WEAKENED,
