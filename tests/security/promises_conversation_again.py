@@ -54,6 +54,15 @@ def a_message_that_was_archived_is_stored_no_second_time(s: Session) -> None:
             the_law(s)
 
 
+@promise(f"{MESSAGES} populate_user_id_on_insert populate_message_user_id clause")
+def a_session_that_is_gone_when_its_turn_comes_is_no_session(s: Session) -> None:
+    """As when its person left while the message waited for it."""
+    s.superuser.allows(f"ALTER TABLE {MESSAGES} DISABLE TRIGGER check_session_not_completed")
+    gone = {"sqlstate": "PT404", "constraint": "conversation_not_found"}
+    for persona, session in (("ada", SCENE_B_OPEN), ("stranger", SCENE_OPEN), ("service", NO_ONE)):
+        s.as_(persona).refused(RETRY, [session, None], **gone)
+
+
 @promise(f"{MESSAGES} rate_limit_messages limit_messages clause")
 def a_retry_at_the_limit_is_no_further_message(s: Session) -> None:
     s.superuser.allows(LIMIT.format("allowed = 1, per = '1 day'", "messages"), rows=1)
@@ -71,8 +80,9 @@ def a_retry_at_the_limit_is_no_further_message(s: Session) -> None:
             s.as_(persona).refused(RETRY, [session, None], **TOO_FAST)
             s.as_(persona).allows(ONCE, [session, NO_ONE], rows=0)
             if persona == "bob":
-                # It is ada's name for a message of hers.
-                s.as_("bob").refused(RETRY, [session, CLIENT_A], **TOO_FAST)
+                # It is ada's name for a message of hers, which the service sees.
+                for asker in ("bob", *SERVICES):
+                    s.as_(asker).refused(RETRY, [session, CLIENT_A], **TOO_FAST)
 
 
 @promise(f"{LOGS} erase_profile clause")
