@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from tests.conversation.samples import Person, sign_up
-from tests.support.databases import TestDatabase, empty
+from tests.conversation.samples import Person, sign_up, tidy
+from tests.support.databases import TestDatabase
 from tests.support.fixtures import (  # noqa: F401 - fixtures
     area_database,
     caller,
@@ -19,22 +19,10 @@ from tests.support.fixtures import (  # noqa: F401 - fixtures
     owning_caller,
 )
 
-# What the revisions put there stays, as they put it.
-RESTORE = """
-    DELETE FROM auth.users;
-    DELETE FROM conversation.scenarios WHERE id > 3;
-    UPDATE conversation.scenarios SET is_active = true;
-    DELETE FROM conversation.rate_limits;
-    INSERT INTO conversation.rate_limits (code, allowed, per)
-    VALUES ('messages', 30, '1 minute'), ('completed_scenarios', 3, '7 days');
-"""
-
 
 @pytest.fixture
 def empty_database(area_database: TestDatabase) -> TestDatabase:  # noqa: F811
-    empty(area_database, "conversation", but={"event_types", "rate_limits", "scenarios"})
-    with area_database.connect() as connection:
-        connection.execute(RESTORE)
+    tidy(area_database)
     return area_database
 
 

@@ -8,11 +8,30 @@ from uuid import UUID, uuid4
 import psycopg
 
 from carnivore_db import Identity, identity
+from tests.support.databases import TestDatabase, empty
 
 SERVICE = identity.service()
 VISITOR = identity.anonymous()
 NOBODY = UUID(int=5)  # an id that no row has
 LONG_AGO = datetime(2026, 1, 5, 12, tzinfo=UTC)  # a Monday
+
+
+# What the revisions put there stays, as they put it.
+RESTORE = """
+    DELETE FROM auth.users;
+    DELETE FROM conversation.scenarios WHERE id > 3;
+    UPDATE conversation.scenarios SET is_active = true;
+    DELETE FROM conversation.rate_limits;
+    INSERT INTO conversation.rate_limits (code, allowed, per)
+    VALUES ('messages', 30, '1 minute'), ('completed_scenarios', 3, '7 days');
+"""
+
+
+def tidy(database: TestDatabase) -> None:
+    """Leave of the chat what the revisions made."""
+    empty(database, "conversation", but={"event_types", "rate_limits", "scenarios"})
+    with database.connect() as connection:
+        connection.execute(RESTORE)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 from carnivore_db.conversation import logs, messages, scenarios, sessions
 from carnivore_db.errors import InvalidInput
 from tests.conversation.arguments import good_arguments
-from tests.conversation.samples import SERVICE, sign_up
+from tests.conversation.samples import SERVICE, sign_up, tidy
 from tests.support.bad_input import Good, any_value
 from tests.support.callers import Caller
 from tests.support.databases import TestDatabase
@@ -28,6 +28,7 @@ TIDY = """
 
 @pytest.fixture(scope="module")
 def good(module_caller: Caller, area_database: TestDatabase) -> Iterator[Good]:
+    tidy(area_database)  # an earlier example may have retired a scene, or changed a limit
     with area_database.connect(autocommit=True) as owner:
         before = [code for (code,) in owner.execute("SELECT code FROM conversation.event_types")]
         owner.row_factory = dict_row
