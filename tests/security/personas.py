@@ -159,9 +159,18 @@ class Session:
             "owner": {"role": owner},
             "bound service": {**PERSONAS["service"], "role": self.bound_role},
         }
+        self._begin()
+
+    def _begin(self) -> None:
         # Membership hands on grants and policies, not the attribute BYPASSRLS.
         role = sql.Identifier(self.bound_role)
-        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN INHERIT IN ROLE service_role").format(role))
+        self.connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN INHERIT IN ROLE service_role").format(role))
+
+    def anew(self) -> None:
+        """Take everything back and begin another transaction: one with thousands of savepoints gets slow."""
+        self.connection.rollback()
+        self._present = None
+        self._begin()
 
     def as_(self, persona: str, **settings: str) -> Asker:
         """The persona, with settings of its own choice on top."""

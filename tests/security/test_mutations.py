@@ -77,6 +77,7 @@ def test_every_mutant_is_killed(
     found = list(KINDS[kind](session))
     assert found, "the catalog shows nothing of this kind"
     for mutant in found:
+        session.anew()
         killer = _killer(mutant, session, PROMISES)
         if killer is None:
             survivors.append(mutant.statement)
