@@ -8,7 +8,7 @@ from psycopg.rows import dict_row
 
 from carnivore_db import Database, Identity, Settings
 from tests.concurrency.meetings import CLIENTS, Arena
-from tests.conversation.conftest import RESTORE
+from tests.conversation.samples import RESTORE
 from tests.support.databases import Shape, TestDatabase, empty
 
 
