@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 		$(PYTHON) -m venv --clear $(VENV); }
 	@echo "Installing the package and its tools into $(VENV)"
 	@$(BIN)/pip install -q --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(BIN)/pip install -q --disable-pip-version-check -e '.[exports,stripe]' --group test --group lint
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[exports,operations,stripe]' --group test --group lint
 	@touch $@
 
 .PHONY: setup

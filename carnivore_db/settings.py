@@ -113,6 +113,33 @@ class Settings(BaseSettings):
     export_validity_hours: int = Field(
         default=168, ge=1, le=87_600, description="How long an export's file is kept."
     )
+    partition_months_ahead: int = Field(
+        default=3, ge=1, le=24, description="Months beyond this one that have a partition."
+    )
+    partition_lock_timeout_ms: int = Field(
+        default=2000, ge=10, le=60_000, description="How long a change of partitions may make writers wait."
+    )
+    archive_location: str | None = Field(
+        default=None,
+        description="Where old months go: a folder, or any fsspec URL such as s3://bucket. None: they stay.",
+    )
+    archive_access_log_after_days: int = Field(
+        default=365, ge=31, le=36_500, description="Days after its end that a month of accesses is archived."
+    )
+    archive_logs: bool = Field(
+        default=False, description="Archive the chat's logs before they go, 30 days after their month's end."
+    )
+    retention_batch: int = Field(default=1000, ge=1, le=100_000, description="Rows deleted at once.")
+    retention_pause_ms: int = Field(default=0, ge=0, le=60_000, description="Between two batches.")
+    reports_grace_days: int = Field(
+        default=90, ge=0, le=36_500, description="How long an expired report is kept."
+    )
+    unusual_addresses: int = Field(default=5, ge=1, description="From so many addresses a report is unusual.")
+    unusual_burst: int = Field(default=20, ge=1, description="So many opens within 60 seconds are unusual.")
+    unusual_after_end: int = Field(
+        default=1, ge=1, description="So many opens after a report's revocation or expiry are unusual."
+    )
+    unusual_days: int = Field(default=7, ge=1, le=366, description="How far back they are looked for.")
     verify_ignore: list[str] = Field(
         default=[], description="Patterns of other objects in our schemas, such as public.orders*."
     )

@@ -1,0 +1,1 @@
+"""Old rows that go: in batches, oldest first, each batch its own transaction."""
