@@ -31,7 +31,9 @@ def explained() -> Iterator[None]:
     except (LookupError, TimeoutError, CommandError, CarnivoreError, local.LocalServerError) as error:
         problem = str(error)
     except ImportError as error:
-        problem = f"{error.name} is not installed; pip install 'carnivore-db[exports,operations,stripe]' brings it"
+        problem = (
+            f"{error.name} is not installed; pip install 'carnivore-db[exports,operations,stripe]' brings it"
+        )
     except SettingsError as error:
         problem = f"{error}: not JSON"
     except ValidationError as error:
