@@ -1,0 +1,247 @@
+"""Check a token: the function beside the bare statement, the package beside what a team would write."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from typing import Any
+
+import psycopg
+from sqlalchemy import create_engine, pool, select, text
+from sqlalchemy.orm import Session
+
+from carnivore_db import AsyncDatabase, Settings, identity
+from carnivore_db.weekly import reports
+from tests.benchmarks.bench import Bench, database
+from tests.benchmarks.mature import World
+from tests.benchmarks.rivals import Report
+from tests.benchmarks.rounds import Comparison, Operation, Side
+
+BARE = "SELECT id, expires_at FROM public.generated_reports WHERE access_token = %s AND expires_at > now()"
+FUNCTION = "SELECT report_id, expires_at FROM public.check_report(%s)"
+FUNCTION_IN_SQL = "SELECT report_id, expires_at FROM rivals_bare.check_report(%s)"
+POLICY = "SELECT id, expires_at FROM public.generated_reports"
+CLAIMS = (
+    "SELECT set_config('request.jwt.claims', '{\"role\": \"anon\"}', true),"
+    " set_config('carnivore.report_token', %s, true)"
+)
+
+
+class Turns:
+    """The tokens, one after the other; each client begins elsewhere."""
+
+    def __init__(self, values: Sequence[Any], client: int) -> None:
+        begin = client * 61 % len(values)
+        self._values = itertools.cycle([*values[begin:], *values[:begin]])
+
+    def next(self) -> Any:
+        return next(self._values)
+
+
+def found(row: object) -> None:
+    """A comparison in which nothing is found compares nothing."""
+    if row is None:
+        raise LookupError("a token of an open report opened nothing")
+
+
+def prepared(world: World, statement: str, tokens: list[str]) -> Any:
+    """Each client has a connection, in autocommit, where the statement is prepared."""
+
+    @contextmanager
+    def connect(clients: range) -> Iterator[list[Operation]]:
+        with ExitStack() as stack:
+
+            def operation(client: int) -> Operation:
+                connection = stack.enter_context(world.connect())
+                turns = Turns(tokens, client)
+                return lambda: found(
+                    connection.execute(statement, [turns.next()], prepare=True).fetchone()
+                )
+
+            yield [operation(client) for client in clients]
+
+    return connect
+
+
+def four_round_trips(world: World, tokens: list[str], *, pipelined: bool = False) -> Any:
+    """As the application, under the policy: role, claims and token set first, in a transaction."""
+
+    @contextmanager
+    def connect(clients: range) -> Iterator[list[Operation]]:
+        with ExitStack() as stack:
+
+            def operation(client: int) -> Operation:
+                connection = stack.enter_context(psycopg.connect(world.login_dsn))
+                turns = Turns(tokens, client)
+
+                def usual() -> None:
+                    with connection.transaction():
+                        connection.execute("SET LOCAL ROLE anon")
+                        connection.execute(CLAIMS, [turns.next()])
+                        found(connection.execute(POLICY).fetchone())
+
+                def piped() -> None:
+                    with connection.pipeline(), connection.transaction():
+                        connection.execute("SET LOCAL ROLE anon")
+                        connection.execute(CLAIMS, [turns.next()])
+                        cursor = connection.execute(POLICY)
+                    found(cursor.fetchone())
+
+                return piped if pipelined else usual
+
+            yield [operation(client) for client in clients]
+
+    return connect
+
+
+def core(world: World, tokens: list[str], *, transaction: bool) -> Any:
+    """SQLAlchemy Core: the function alone in autocommit, or within a transaction of a role."""
+
+    @contextmanager
+    def connect(clients: range) -> Iterator[list[Operation]]:
+        isolation = {} if transaction else {"isolation_level": "AUTOCOMMIT"}
+        # No policy and no grant in the way of autocommit: the owner's.
+        url = world.url if transaction else world.server.url(world.name)
+        engine = create_engine(url, pool_size=len(clients), **isolation)
+        call = text(FUNCTION.replace("%s", ":token"))
+        claims = text(CLAIMS.replace("%s", ":token").replace('{"role": "anon"}', "{}"))
+
+        def operation(client: int) -> Operation:
+            turns = Turns(tokens, client)
+
+            def run() -> None:
+                token = {"token": turns.next()}
+                with engine.begin() as connection:
+                    if transaction:
+                        connection.execute(text("SET LOCAL ROLE anon"))
+                        connection.execute(claims, token)
+                    found(connection.execute(call, token).one())
+
+            return run
+
+        yield [operation(client) for client in clients]
+        engine.dispose()
+
+    return connect
+
+
+def orm(world: World, tokens: list[str]) -> Any:
+    """A session, a query for the mapped report, the check in the application."""
+
+    @contextmanager
+    def connect(clients: range) -> Iterator[list[Operation]]:
+        engine = create_engine(world.server.url(world.name), pool_size=len(clients))
+
+        def operation(client: int) -> Operation:
+            turns = Turns(tokens, client)
+
+            def run() -> None:
+                with Session(engine) as session, session.begin():
+                    report = session.scalars(
+                        select(Report).where(Report.access_token == turns.next())
+                    ).one_or_none()
+                    found(report)
+
+            return run
+
+        yield [operation(client) for client in clients]
+        engine.dispose()
+
+    return connect
+
+
+def package(world: World, tokens: list[str], **settings: Any) -> Any:
+    """As the README shows it."""
+
+    @contextmanager
+    def connect(clients: range) -> Iterator[list[Operation]]:
+        db = database(world, len(clients), **settings)
+
+        def operation(client: int) -> Operation:
+            turns = Turns(tokens, client)
+
+            def run() -> None:
+                with db.transaction(as_=identity.anonymous()) as tx:
+                    found(reports.check(tx, turns.next()))
+
+            return run
+
+        yield [operation(client) for client in clients]
+        db.close()
+
+    return connect
+
+
+def async_floor(world: World, tokens: list[str]) -> Any:
+    @asynccontextmanager
+    async def connect(clients: range) -> AsyncIterator[list[Any]]:
+        dsn = world.server.dsn(world.name)
+        connections = await asyncio.gather(
+            *(psycopg.AsyncConnection.connect(dsn, autocommit=True) for _ in clients)
+        )
+
+        def operation(client: int, connection: psycopg.AsyncConnection) -> Any:
+            turns = Turns(tokens, client)
+
+            async def run() -> None:
+                cursor = await connection.execute(FUNCTION, [turns.next()])
+                found(await cursor.fetchone())
+
+            return run
+
+        yield [operation(client, one) for client, one in zip(clients, connections, strict=True)]
+        for connection in connections:
+            await connection.close()
+
+    return connect
+
+
+def async_package(world: World, tokens: list[str]) -> Any:
+    @asynccontextmanager
+    async def connect(clients: range) -> AsyncIterator[list[Any]]:
+        db = AsyncDatabase(world.url, settings=Settings(pool_size=len(clients)))
+
+        def operation(client: int) -> Any:
+            turns = Turns(tokens, client)
+
+            async def run() -> None:
+                async with db.transaction(as_=identity.anonymous()) as tx:
+                    found(await tx.run_sync(reports.check, turns.next()))
+
+            return run
+
+        yield [operation(client) for client in clients]
+        await db.close()
+
+    return connect
+
+
+def run(bench: Bench) -> None:
+    """The function, the package and the rivals; with one client and with eight."""
+    world = bench.mature
+    tokens = world.tokens()
+    for clients in (1, 8):
+        sides = [
+            Side("bare prepared statement", prepared(world, BARE, tokens)),
+            Side("check_report (plpgsql)", prepared(world, FUNCTION, tokens)),
+            Side("the same in SQL", prepared(world, FUNCTION_IN_SQL, tokens)),
+        ]
+        bench.compare(Comparison("check: the function", sides, clients, "processes"), seconds=2)
+    for clients in (1, 8):
+        sides = [
+            Side("psycopg, autocommit", prepared(world, FUNCTION, tokens)),
+            Side("the package", package(world, tokens)),
+            Side("the package, statements prepared", package(world, tokens, prepare_threshold=5)),
+            Side("under the policy, four round trips", four_round_trips(world, tokens)),
+            Side("under the policy, pipelined", four_round_trips(world, tokens, pipelined=True)),
+            Side("SQLAlchemy Core, autocommit", core(world, tokens, transaction=False)),
+            Side("SQLAlchemy Core, role in a transaction", core(world, tokens, transaction=True)),
+            Side("SQLAlchemy ORM query", orm(world, tokens)),
+        ]
+        bench.compare(Comparison("check: through the layers", sides, clients))
+    for clients in (1, 8):
+        sides = [
+            Side("psycopg, autocommit", async_floor(world, tokens)),
+            Side("the package", async_package(world, tokens)),
+        ]
+        bench.compare(Comparison("check: asynchronous", sides, clients, "tasks"))

@@ -1,0 +1,183 @@
+"""Counting under load, 8 clients: any report, one hot report, batches that overlap.
+
+Immediate and deferred counting beside the document's row trigger, a statement's trigger as it is usually
+written, and no counting at all. The law is checked after each run: every row that was acknowledged is there,
+and counted or pending. Each run finds empty logs and vacuumed reports.
+"""
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import psycopg
+
+from tests.benchmarks import rivals
+from tests.benchmarks.bench import Bench, kept, relaxed
+from tests.benchmarks.mature import AGENTS, SEED, World
+from tests.benchmarks.rounds import Comparison, Operation, Sample, Side
+
+CLIENTS = 8
+BATCH = 1_000
+ADDRESS, AGENT = "10.1.2.3", AGENTS[0]
+OURS = "SELECT report_id, report_html, created_at, expires_at FROM public.open_report(%s, %s, %s)"
+DEFER = "SET carnivore.access_counting = 'deferred'"
+FOLD = "SELECT public.fold_report_access(1000)"
+FOLD_EVERY = 0.2  # seconds
+
+
+@dataclass(frozen=True)
+class Design:
+    """Where a design keeps its log and its counters, and how a report is opened with it."""
+
+    name: str
+    log: str
+    reports: str | None  # None: nothing counts
+    setting: str = ""
+    folded: bool = False
+
+    @property
+    def opens(self) -> str:
+        if self.log == "public":
+            return OURS
+        return rivals.OPEN_AND_LOG.format(reports=self.reports or "public", log=self.log)
+
+
+DESIGNS = (
+    Design("no counting", "rivals_bare", None),
+    Design("immediate", "public", "public"),
+    Design("deferred", "public", "public", DEFER),
+    Design("deferred, folded meanwhile", "public", "public", DEFER, folded=True),
+    Design("the document's row trigger", "rivals_document", "rivals_document"),
+    Design("a statement's trigger", "rivals_statement", "rivals_statement"),
+)
+Pattern = Callable[[Design, psycopg.Connection, int], Operation]
+
+
+def _drawing(values: list[Any], client: int) -> Callable[[], Any]:
+    choose = random.Random(SEED + client)  # noqa: S311 - the same ones each time
+    return lambda: choose.choice(values)
+
+
+def opens(tokens: list[str], design: Design, connection: psycopg.Connection, client: int) -> Operation:
+    """Reports are opened by their tokens, in one statement whatever the design."""
+    draw = _drawing(tokens, client)
+    return lambda: connection.execute(design.opens, [draw(), ADDRESS, AGENT], prepare=True).fetchall()
+
+
+def records(reports: list[int], design: Design, connection: psycopg.Connection, client: int) -> Operation:
+    """Accesses are inserted one by one: nothing has locked the report before."""
+    draw, statement = _drawing(reports, client), rivals.RECORD.format(log=design.log)
+    return lambda: connection.execute(statement, [draw(), ADDRESS, AGENT], prepare=True)
+
+
+def overlaps(reports: list[int], design: Design, connection: psycopg.Connection, client: int) -> Operation:
+    """Batches of any reports, in any order: two batches at once share many."""
+    choose = random.Random(SEED + client)  # noqa: S311 - the same ones each time
+    statement = rivals.BATCH.format(log=design.log)
+    return lambda: connection.execute(statement, [AGENT, choose.choices(reports, k=BATCH)], prepare=True)
+
+
+def _folding(world: World, ended: threading.Event) -> None:
+    with world.connect() as connection:
+        while not ended.wait(FOLD_EVERY):
+            connection.execute(FOLD)
+
+
+def connecting(world: World, design: Design, pattern: Pattern) -> Any:
+    """A connection for each client; beside the first one somebody folds, where that is asked for."""
+
+    @contextmanager
+    def connect(clients: range) -> Iterator[list[Operation]]:
+        with ExitStack() as stack:
+            operations = []
+            for client in clients:
+                connection = stack.enter_context(world.connect())
+                if design.setting:
+                    connection.execute(design.setting)
+                operations.append(pattern(design, connection, client))
+                if design.folded and client == 0:
+                    ended = threading.Event()
+                    folder = threading.Thread(target=_folding, args=(world, ended))
+                    folder.start()
+                    stack.callback(folder.join)
+                    stack.callback(ended.set)
+            yield operations
+
+    return connect
+
+
+@contextmanager
+def afresh(world: World, design: Design, rows: int) -> Iterator[Callable[[Sample], None]]:
+    """An empty log and clean counters before the run; the law after it."""
+    with world.connect() as owner:
+        owner.execute("SET session_replication_role = replica")  # the log cannot be emptied in any other way
+        pending = ", public.report_access_pending" if design.log == "public" else ""
+        owner.execute(f"TRUNCATE {design.log}.report_access_log{pending}")
+        if design.reports:
+            owner.execute(
+                f"UPDATE {design.reports}.generated_reports SET access_count = 0 WHERE access_count <> 0"
+            )
+            owner.execute(f"VACUUM {design.reports}.generated_reports")
+    with kept(world, log=design.log, reports=design.reports, rows=rows) as check:
+        yield check
+
+
+def comparison(world: World, name: str, pattern: Pattern, rows: int, designs: tuple[Design, ...]) -> Comparison:
+    sides = [
+        Side(
+            design.name,
+            connecting(world, design, pattern),
+            partial(afresh, world, design, rows),
+        )
+        for design in designs
+    ]
+    return Comparison(name, sides, CLIENTS, "processes", rows, "row")
+
+
+def run(bench: Bench) -> None:
+    """All patterns with durable commits; then with ones that do not wait for the disk, where other costs
+    show; then the hot report for a minute."""
+    world = bench.world("counting", bench.scale.counted, 0, partitions=2)
+    tokens, reports = world.tokens(world.reports), world.report_ids(world.reports)
+    with world.connect() as owner:
+        owner.execute("SET session_replication_role = replica")
+        for schema in ("rivals_document", "rivals_statement"):
+            if schema == "rivals_document":
+                rivals.copy(owner, "user_sessions")
+            rivals.copy(owner, "generated_reports", schema)
+        owner.execute("VACUUM (ANALYZE)")
+    patterns: list[tuple[str, Pattern, int]] = [
+        ("open, any report", partial(opens, tokens), 1),
+        ("open, one hot report", partial(opens, tokens[:1]), 1),
+        ("record, any report", partial(records, reports), 1),
+        ("record, one hot report", partial(records, reports[:1]), 1),
+        ("overlapping batches of 1,000", partial(overlaps, reports), BATCH),
+    ]
+    for durability, within in (("durable", nullcontext()), ("commits not awaited", relaxed(world))):
+        with within:
+            for name, pattern, rows in patterns:
+                compared = comparison(world, f"counting: {name}, {durability}", pattern, rows, DESIGNS)
+                bench.compare(compared, seconds=2, number=min(3, bench.scale.rounds))
+    with relaxed(world):
+        _stable(bench, world, tokens)
+
+
+def _stable(bench: Bench, world: World, tokens: list[str]) -> None:
+    """One hot report for a minute: nothing is vacuumed or emptied in between."""
+    for design in (DESIGNS[1], DESIGNS[4]):
+        sixths = 6
+        side = Side(
+            design.name,
+            connecting(world, design, partial(opens, tokens[:1])),
+            partial(kept, world, log=design.log, reports=design.reports),
+        )
+        name = f"counting: one hot report for {bench.scale.stable:g} s, {design.name}"
+        bench.compare(
+            Comparison(name, [side], CLIENTS, "processes", 1, "row"),
+            seconds=bench.scale.stable / sixths / bench.scale.seconds,
+            number=sixths,
+        )

@@ -1,0 +1,218 @@
+"""Open a report (validate, log, count, return the page): ours beside separate statements and row triggers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import psycopg
+from sqlalchemy import create_engine, func, select
+from sqlalchemy.orm import Session
+
+from carnivore_db import AsyncDatabase, Settings, identity
+from carnivore_db.weekly import reports
+from tests.benchmarks.bench import Bench, database, kept, relaxed
+from tests.benchmarks.check import Turns, found
+from tests.benchmarks.mature import AGENTS, World
+from tests.benchmarks.rivals import OPEN_AND_LOG, Access, Report
+from tests.benchmarks.rounds import Comparison, Operation, Side
+
+ADDRESS, AGENT = "10.1.2.3", AGENTS[0]
+OURS = "SELECT report_id, report_html, created_at, expires_at FROM public.open_report(%s, %s, %s)"
+FIND = (
+    "SELECT id, report_html, created_at, expires_at FROM {}.generated_reports"
+    " WHERE access_token = %s AND expires_at > now()"
+)
+LOG = "INSERT INTO {}.report_access_log (report_id, ip_address, user_agent) VALUES (%s, %s::inet, %s)"
+COUNT = "UPDATE public.generated_reports SET access_count = access_count + 1, last_accessed_at = now() WHERE id = %s"
+Do = Callable[[psycopg.Connection, str], None]
+
+
+def through_psycopg(world: World, tokens: list[str], do: Do, setting: str = "") -> Any:
+    """Each client has a connection in autocommit."""
+
+    @contextmanager
+    def connect(clients: range) -> Iterator[list[Operation]]:
+        with ExitStack() as stack:
+
+            def operation(client: int) -> Operation:
+                connection = stack.enter_context(world.connect())
+                if setting:
+                    connection.execute(setting)
+                turns = Turns(tokens, client)
+                return lambda: do(connection, turns.next())
+
+            yield [operation(client) for client in clients]
+
+    return connect
+
+
+def whole(statement: str, connection: psycopg.Connection, token: str) -> None:
+    found(connection.execute(statement, [token, ADDRESS, AGENT], prepare=True).fetchone())
+
+
+def separate(connection: psycopg.Connection, token: str) -> None:
+    with connection.transaction():
+        report = connection.execute(FIND.format("public"), [token]).fetchone()
+        found(report)
+        connection.execute(LOG.format("rivals_bare"), [report[0], ADDRESS, AGENT])
+        connection.execute(COUNT, [report[0]])
+
+
+def row_trigger(connection: psycopg.Connection, token: str) -> None:
+    report = connection.execute(FIND.format("rivals_document"), [token]).fetchone()
+    found(report)
+    connection.execute(LOG.format("rivals_document"), [report[0], ADDRESS, AGENT])
+
+
+def orm(world: World, tokens: list[str]) -> Any:
+    """A session: find the report, add the access, count, commit."""
+
+    @contextmanager
+    def connect(clients: range) -> Iterator[list[Operation]]:
+        engine = create_engine(world.server.url(world.name), pool_size=len(clients))
+
+        def operation(client: int) -> Operation:
+            turns = Turns(tokens, client)
+
+            def run() -> None:
+                with Session(engine) as session:
+                    wanted = select(Report).where(
+                        Report.access_token == turns.next(), Report.expires_at > func.now()
+                    )
+                    report = session.scalars(wanted).one()
+                    session.add(Access(report_id=report.id, ip_address=ADDRESS, user_agent=AGENT))
+                    # In SQL: read, add and write back would lose what others counted meanwhile.
+                    report.access_count = Report.access_count + 1
+                    report.last_accessed_at = func.now()
+                    session.commit()
+
+            return run
+
+        yield [operation(client) for client in clients]
+        engine.dispose()
+
+    return connect
+
+
+def package(world: World, tokens: list[str], **settings: Any) -> Any:
+    @contextmanager
+    def connect(clients: range) -> Iterator[list[Operation]]:
+        db = database(world, len(clients), **settings)
+
+        def operation(client: int) -> Operation:
+            turns = Turns(tokens, client)
+
+            def run() -> None:
+                with db.transaction(as_=identity.anonymous()) as tx:
+                    found(reports.open(tx, turns.next(), ip_address=ADDRESS, user_agent=AGENT))
+
+            return run
+
+        yield [operation(client) for client in clients]
+        db.close()
+
+    return connect
+
+
+def async_floor(world: World, tokens: list[str]) -> Any:
+    statement = OPEN_AND_LOG.format(reports="public", log="rivals_bare")
+
+    @asynccontextmanager
+    async def connect(clients: range) -> AsyncIterator[list[Any]]:
+        dsn = world.server.dsn(world.name)
+        connections = await asyncio.gather(
+            *(psycopg.AsyncConnection.connect(dsn, autocommit=True) for _ in clients)
+        )
+
+        def operation(client: int, connection: psycopg.AsyncConnection) -> Any:
+            turns = Turns(tokens, client)
+
+            async def run() -> None:
+                cursor = await connection.execute(statement, [turns.next(), ADDRESS, AGENT], prepare=True)
+                found(await cursor.fetchone())
+
+            return run
+
+        yield [operation(client, one) for client, one in zip(clients, connections, strict=True)]
+        for connection in connections:
+            await connection.close()
+
+    return connect
+
+
+def async_package(world: World, tokens: list[str]) -> Any:
+    @asynccontextmanager
+    async def connect(clients: range) -> AsyncIterator[list[Any]]:
+        db = AsyncDatabase(world.url, settings=Settings(pool_size=len(clients)))
+
+        def operation(client: int) -> Any:
+            turns = Turns(tokens, client)
+
+            async def run() -> None:
+                async with db.transaction(as_=identity.anonymous()) as tx:
+                    one = await tx.run_sync(
+                        reports.open, turns.next(), ip_address=ADDRESS, user_agent=AGENT
+                    )
+                    found(one)
+
+            return run
+
+        yield [operation(client) for client in clients]
+        await db.close()
+
+    return connect
+
+
+def run(bench: Bench) -> None:
+    """With one client and with eight, with durable commits and with ones that do not wait for the disk."""
+    world = bench.mature
+    tokens = world.tokens()
+    floor = OPEN_AND_LOG.format(reports="public", log="rivals_bare")
+    ours = partial(kept, world, log="public", reports="public")
+    nothing = partial(kept, world, log="rivals_bare", reports=None)
+    separately = partial(kept, world, log="rivals_bare", reports="public")
+    deferred = "SET carnivore.access_counting = 'deferred'"
+    sides = [
+        Side("no counting, one statement", through_psycopg(world, tokens, partial(whole, floor)), nothing),
+        Side("open_report, psycopg", through_psycopg(world, tokens, partial(whole, OURS)), ours),
+        Side(
+            "open_report, psycopg, deferred",
+            through_psycopg(world, tokens, partial(whole, OURS), deferred),
+            ours,
+        ),
+        Side("the package", package(world, tokens), ours),
+        Side("the package, deferred", package(world, tokens, access_counting="deferred"), ours),
+        Side("separate statements, psycopg", through_psycopg(world, tokens, separate), separately),
+        Side("separate statements, SQLAlchemy ORM", orm(world, tokens), separately),
+        Side(
+            "the document's row trigger, psycopg",
+            through_psycopg(world, tokens, row_trigger),
+            partial(kept, world, log="rivals_document", reports="rivals_document"),
+        ),
+    ]
+    for name, durability in (("durable", nullcontext()), ("commits not awaited", relaxed(world))):
+        with durability:
+            for clients in (1, 8):
+                bench.compare(Comparison(f"open: {name}", sides, clients))
+    for clients in (1, 8):
+        bench.compare(
+            Comparison(
+                "open: asynchronous",
+                [
+                    Side("no counting, psycopg", async_floor(world, tokens), nothing),
+                    Side("the package", async_package(world, tokens), ours),
+                ],
+                clients,
+                "tasks",
+            )
+        )
+    with world.connect() as owner:
+        owner.execute("SELECT pg_sleep(0.1), pg_stat_force_next_flush()")
+        updates = owner.execute(
+            "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables"
+            " WHERE relid = 'public.generated_reports'::regclass"
+        ).fetchone()
+    if updates and updates[0]:
+        bench.note("HOT share of the counters' updates", round(updates[1] / updates[0], 3))

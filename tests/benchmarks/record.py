@@ -1,0 +1,154 @@
+"""Record accesses in batches of 1,000: ours beside the document's row trigger and a COPY into a bare table."""
+
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any
+
+import psycopg
+
+from carnivore_db import AsyncDatabase, Settings, identity
+from carnivore_db.weekly import access_log
+from tests.benchmarks.bench import Bench, RowsLost, database, kept
+from tests.benchmarks.mature import AGENTS, SEED, World
+from tests.benchmarks.rivals import BATCH
+from tests.benchmarks.rounds import Comparison, Operation, Sample, Side
+
+ROWS = 1_000
+AGENT = AGENTS[0]
+COPY = "COPY rivals_bare.copied (report_id, ip_address, user_agent) FROM STDIN"
+Do = Callable[[psycopg.Connection, list[int]], None]
+
+
+def batches(reports: list[int], client: int) -> Callable[[], list[int]]:
+    """A batch is of any reports, one of them perhaps twice; each client draws others."""
+    choose = random.Random(SEED + client)  # noqa: S311 - the same batches each time
+    return lambda: choose.choices(reports, k=ROWS)
+
+
+def through_psycopg(world: World, reports: list[int], do: Do) -> Any:
+    @contextmanager
+    def connect(clients: range) -> Iterator[list[Operation]]:
+        with ExitStack() as stack:
+
+            def operation(client: int) -> Operation:
+                connection = stack.enter_context(world.connect())
+                draw = batches(reports, client)
+                return lambda: do(connection, draw())
+
+            yield [operation(client) for client in clients]
+
+    return connect
+
+
+def copied(connection: psycopg.Connection, batch: list[int]) -> None:
+    with connection.cursor() as cursor, cursor.copy(COPY) as copy:
+        for report in batch:
+            copy.write_row((report, "10.1.2.3", AGENT))
+
+
+def inserted(statement: str, connection: psycopg.Connection, batch: list[int]) -> None:
+    connection.execute(statement, [AGENT, batch], prepare=True)
+
+
+def deferred(connection: psycopg.Connection, batch: list[int]) -> None:
+    with connection.transaction():
+        connection.execute("SET LOCAL carnivore.access_counting = 'deferred'")
+        connection.execute(BATCH.format(log="public"), [AGENT, batch])
+
+
+def _access(report: int) -> access_log.Access:
+    return access_log.Access(report_id=report, ip_address="10.1.2.3", user_agent=AGENT)
+
+
+def package(world: World, reports: list[int]) -> Any:
+    @contextmanager
+    def connect(clients: range) -> Iterator[list[Operation]]:
+        db = database(world, len(clients))
+
+        def operation(client: int) -> Operation:
+            draw = batches(reports, client)
+
+            def run() -> None:
+                with db.transaction(as_=identity.service()) as tx:
+                    access_log.record_many(tx, [_access(report) for report in draw()])
+
+            return run
+
+        yield [operation(client) for client in clients]
+        db.close()
+
+    return connect
+
+
+def async_package(world: World, reports: list[int]) -> Any:
+    @asynccontextmanager
+    async def connect(clients: range) -> AsyncIterator[list[Any]]:
+        db = AsyncDatabase(world.url, settings=Settings(pool_size=len(clients)))
+
+        def operation(client: int) -> Any:
+            draw = batches(reports, client)
+
+            async def run() -> None:
+                async with db.transaction(as_=identity.service()) as tx:
+                    await tx.run_sync(access_log.record_many, [_access(report) for report in draw()])
+
+            return run
+
+        yield [operation(client) for client in clients]
+        await db.close()
+
+    return connect
+
+
+@contextmanager
+def copies_kept(world: World) -> Iterator[Callable[[Sample], None]]:
+    with world.connect() as owner:
+        owner.execute("TRUNCATE rivals_bare.copied")
+
+        def check(sample: Sample) -> None:
+            ((there,),) = owner.execute("SELECT count(*) FROM rivals_bare.copied").fetchall()
+            if there != sample.done * ROWS:
+                raise RowsLost(f"{sample.done * ROWS} rows were copied, {there} are there")
+
+        yield check
+
+
+def run(bench: Bench) -> None:
+    """Processes, so that eight clients are not one interpreter; then eight tasks."""
+    world = bench.mature
+    reports = world.report_ids(world.reports)
+    ours = partial(kept, world, log="public", reports="public", rows=ROWS)
+    copy = Side("COPY into a bare table", through_psycopg(world, reports, copied), partial(copies_kept, world))
+    bare = Side(
+        "no counting, psycopg",
+        through_psycopg(world, reports, partial(inserted, BATCH.format(log="rivals_bare"))),
+        partial(kept, world, log="rivals_bare", reports=None, rows=ROWS),
+    )
+    document = Side(
+        "the document's row trigger, psycopg",
+        through_psycopg(world, reports, partial(inserted, BATCH.format(log="rivals_document"))),
+        partial(kept, world, log="rivals_document", reports="rivals_document", rows=ROWS),
+    )
+    sides = [
+        copy,
+        bare,
+        Side("deferred, psycopg", through_psycopg(world, reports, deferred), ours),
+        Side("record_many of the package", package(world, reports), ours),
+        document,
+    ]
+    for clients in (1, 8):
+        bench.compare(
+            Comparison("record: batches of 1,000", sides, clients, "processes", ROWS, "row"), seconds=2
+        )
+    bench.compare(
+        Comparison(
+            "record: batches of 1,000, asynchronous",
+            [Side("record_many of the package", async_package(world, reports), ours)],
+            8,
+            "tasks",
+            ROWS,
+            "row",
+        )
+    )
