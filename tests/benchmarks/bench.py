@@ -38,9 +38,7 @@ class Scale:
 SCALES = {
     "quick": Scale(1_000, 20_000, (300, 1_000), (6, 12), 500, 0.08, 2, 1, "128MB"),
     "small": Scale(10_000, 500_000, (1_000, 10_000), (6, 24, 120), 2_000, 0.25, 3, 6, "512MB"),
-    "full": Scale(
-        100_000, 10_000_000, (1_000, 100_000, 1_000_000), (6, 24, 120), 10_000, 1, 5, 60, "4GB"
-    ),
+    "full": Scale(100_000, 10_000_000, (1_000, 100_000, 1_000_000), (6, 24, 120), 10_000, 1, 5, 60, "4GB"),
 }
 PER_REPORT, MOST_ACCESSES = 100, 10_000_000
 
@@ -75,9 +73,7 @@ class Bench:
                 transient=True,
             )
         )
-        self.login = self.stack.enter_context(
-            mature.application_login(self.server, secrets.token_hex(16))
-        )
+        self.login = self.stack.enter_context(mature.application_login(self.server, secrets.token_hex(16)))
 
     @property
     def mature(self) -> World:
@@ -180,9 +176,7 @@ def shown(comparison: Comparison, measured: list[Measured]) -> Table:
 
 
 @contextmanager
-def kept(
-    world: World, *, log: str, reports: str | None, rows: int = 1
-) -> Iterator[Callable[[Sample], None]]:
+def kept(world: World, *, log: str, reports: str | None, rows: int = 1) -> Iterator[Callable[[Sample], None]]:
     """Check that a run lost nothing: each row that was acknowledged is in the log of the schema `log`, and was
     counted in the reports of the schema `reports` or is pending there. Raises RowsLost."""
     with world.connect() as owner:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import psycopg
-from sqlalchemy import create_engine, pool, select, text
+from sqlalchemy import create_engine, select, text
 from sqlalchemy.orm import Session
 
 from carnivore_db import AsyncDatabase, Settings, identity
@@ -54,9 +54,7 @@ def prepared(world: World, statement: str, tokens: list[str]) -> Any:
             def operation(client: int) -> Operation:
                 connection = stack.enter_context(world.connect())
                 turns = Turns(tokens, client)
-                return lambda: found(
-                    connection.execute(statement, [turns.next()], prepare=True).fetchone()
-                )
+                return lambda: found(connection.execute(statement, [turns.next()], prepare=True).fetchone())
 
             yield [operation(client) for client in clients]
 

@@ -126,7 +126,9 @@ def afresh(world: World, design: Design, rows: int) -> Iterator[Callable[[Sample
         yield check
 
 
-def comparison(world: World, name: str, pattern: Pattern, rows: int, designs: tuple[Design, ...]) -> Comparison:
+def comparison(
+    world: World, name: str, pattern: Pattern, rows: int, designs: tuple[Design, ...]
+) -> Comparison:
     sides = [
         Side(
             design.name,

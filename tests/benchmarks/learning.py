@@ -88,7 +88,9 @@ def run(bench: Bench) -> None:
             owner.execute(f"VACUUM (ANALYZE) {table}")
         # Half of the exports have failed long ago.
         owner.execute("ANALYZE")
-    keys = world.rows("SELECT id FROM vocabulary.sessions WHERE ended_at IS NULL ORDER BY md5(id::text) LIMIT 500")
+    keys = world.rows(
+        "SELECT id FROM vocabulary.sessions WHERE ended_at IS NULL ORDER BY md5(id::text) LIMIT 500"
+    )
     people = world.rows("SELECT id FROM vocabulary.users ORDER BY md5(id::text) LIMIT 500")
     ids = [person for (person,) in people]
     service = identity.service()

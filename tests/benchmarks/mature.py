@@ -22,10 +22,7 @@ MONTHS = 6
 PAGES = 200  # distinct pages: a page is stored anew for each report all the same
 PAGE_BYTES = 9_000  # compressed and in rows, some 5 kB: 500 MB for 100,000 reports, as the document says
 CHUNK = 500_000
-WORDS = (
-    "protein fat beef liver salmon eggs butter carnivore keto paleo macro target weekly plan meal grams energy "
-    "deficit surplus training rest sleep water salt electrolytes morning evening portion shopping list"
-).split()
+WORDS = ["protein", "fat", "beef", "liver", "salmon", "eggs", "butter", "carnivore", "keto", "paleo", "macro", "target", "weekly", "plan", "meal", "grams", "energy", "deficit", "surplus", "training", "rest", "sleep", "water", "salt", "electrolytes", "morning", "evening", "portion", "shopping", "list"]
 # 82 bytes on average, as in a web server's log.
 AGENTS = (
     "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0",
@@ -146,7 +143,10 @@ def fill(
         keep_partitions(owner, partitions)
         owner.execute("SET session_replication_role = replica")  # no trigger counts what is counted below
         _pages(owner)
-        steps = [*_chunks(world.reports, "sessions", SESSIONS), *_chunks(world.accesses, "accesses", ACCESSES)]
+        steps = [
+            *_chunks(world.reports, "sessions", SESSIONS),
+            *_chunks(world.accesses, "accesses", ACCESSES),
+        ]
         steps += [("counts", COUNTED, 0, 0), *_chunks(world.reports, "reports", REPORTS)]
         for number, (what, statement, first, last) in enumerate(steps):
             owner.execute(statement, {**values, "first": first, "last": last})
@@ -196,7 +196,9 @@ def _pages(owner: psycopg.Connection) -> None:
                 words = " ".join(choose.choice(WORDS) for _ in range(12))
                 parts.append(f'<p class="line">{words} {choose.randrange(10**6)}</p>')
                 size += len(parts[-1])
-            answers = f'{{"goal": "{choose.choice(WORDS)}", "age": {choose.randrange(20, 70)}, "notes": "{words}"}}'
+            answers = (
+                f'{{"goal": "{choose.choice(WORDS)}", "age": {choose.randrange(20, 70)}, "notes": "{words}"}}'
+            )
             copy.write_row((number, "".join(parts) + "</body></html>", answers))
 
 

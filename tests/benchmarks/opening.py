@@ -152,9 +152,7 @@ def async_package(world: World, tokens: list[str]) -> Any:
 
             async def run() -> None:
                 async with db.transaction(as_=identity.anonymous()) as tx:
-                    one = await tx.run_sync(
-                        reports.open, turns.next(), ip_address=ADDRESS, user_agent=AGENT
-                    )
+                    one = await tx.run_sync(reports.open, turns.next(), ip_address=ADDRESS, user_agent=AGENT)
                     found(one)
 
             return run

@@ -130,7 +130,9 @@ def run(bench: Bench) -> None:
             [
                 Side("obvious query", asked(world, EMAIL, emails)),
                 Side("ours, the statement", asked(world, LISTED, emails)),
-                Side("the package", called(world, service, reports.list_by_email, [one for (one,) in emails])),
+                Side(
+                    "the package", called(world, service, reports.list_by_email, [one for (one,) in emails])
+                ),
             ],
         )
     )
@@ -150,7 +152,12 @@ def run(bench: Bench) -> None:
 
 
 def _month(bench: Bench, world: World, middle: date, after: date) -> None:
-    bounds = [(datetime.combine(middle, datetime.min.time(), UTC), datetime.combine(after, datetime.min.time(), UTC))]
+    bounds = [
+        (
+            datetime.combine(middle, datetime.min.time(), UTC),
+            datetime.combine(after, datetime.min.time(), UTC),
+        )
+    ]
     sides = [
         Side("obvious query", asked(world, MONTH, bounds)),
         Side(

@@ -120,7 +120,9 @@ def run(bench: Bench) -> None:
     world = bench.mature
     reports = world.report_ids(world.reports)
     ours = partial(kept, world, log="public", reports="public", rows=ROWS)
-    copy = Side("COPY into a bare table", through_psycopg(world, reports, copied), partial(copies_kept, world))
+    copy = Side(
+        "COPY into a bare table", through_psycopg(world, reports, copied), partial(copies_kept, world)
+    )
     bare = Side(
         "no counting, psycopg",
         through_psycopg(world, reports, partial(inserted, BATCH.format(log="rivals_bare"))),

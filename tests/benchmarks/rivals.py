@@ -151,7 +151,9 @@ def create(owner: psycopg.Connection, months: Sequence[date]) -> None:
 def copy(owner: psycopg.Connection, table: str, schema: str = "rivals_document") -> None:
     """Our rows into the twin of a table."""
     columns = SHARED[table]
-    owner.execute(f"INSERT INTO {schema}.{table} ({columns}) SELECT {columns} FROM public.{table} ORDER BY id")
+    owner.execute(
+        f"INSERT INTO {schema}.{table} ({columns}) SELECT {columns} FROM public.{table} ORDER BY id"
+    )
     owner.execute(
         "SELECT setval(pg_get_serial_sequence(%s, 'id'), max(id))"
         f" FROM {schema}.{table} HAVING pg_get_serial_sequence(%s, 'id') IS NOT NULL AND max(id) IS NOT NULL",

@@ -1,0 +1,104 @@
+"""Growth: the same operation with few reports and with many, and with few partitions and with many.
+
+One client, the statement alone, on data that is in memory: each side asks about the same number of reports.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import psycopg
+
+from tests.benchmarks import check, opening
+from tests.benchmarks.bench import Bench, kept
+from tests.benchmarks.mature import World
+from tests.benchmarks.queries import EXPIRED, HISTORY, LISTED, asked
+from tests.benchmarks.rivals import RECORD
+from tests.benchmarks.rounds import Comparison, Operation, Side
+
+EMAILS = """
+    SELECT email FROM public.generated_reports WHERE expires_at > now() ORDER BY md5(id::text) LIMIT 200
+"""
+MONTH = """
+    SELECT (accessed_at AT TIME ZONE 'UTC')::date AS day, count(*) FROM public.report_access_log
+    WHERE accessed_at >= %s AND accessed_at < %s GROUP BY day
+"""
+DELETE = "DELETE FROM public.generated_reports WHERE id = %s"
+Make = Callable[[World], Side]
+
+
+def recorded(world: World, keys: list[Any]) -> Any:
+    """One access at a time, counted at once."""
+
+    def one(connection: psycopg.Connection, report: Any) -> None:
+        connection.execute(
+            RECORD.format(log="public"), [report, opening.ADDRESS, opening.AGENT], prepare=True
+        )
+
+    return opening.through_psycopg(world, keys, one)
+
+
+def deleted(world: World, keys: list[Any]) -> Any:
+    """A report with its accesses, given back."""
+
+    @contextmanager
+    def connect(clients: range) -> Iterator[list[Operation]]:
+        with ExitStack() as stack:
+
+            def operation(client: int) -> Operation:
+                connection = stack.enter_context(world.connect())
+                turns = check.Turns(keys, client)
+
+                def run() -> None:
+                    with connection.transaction(force_rollback=True):
+                        connection.execute(DELETE, [turns.next()], prepare=True)
+
+                return run
+
+            yield [operation(client) for client in clients]
+
+    return connect
+
+
+def sides(worlds: dict[str, World]) -> dict[str, list[Side]]:
+    """Each operation, once in each world."""
+    month = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    made: dict[str, list[Side]] = {}
+    for name, world in worlds.items():
+        tokens, keys = world.tokens(200), world.report_ids(200)
+        rows = [(key,) for key in keys]
+        counted = partial(kept, world, log="public", reports="public")
+        opens = opening.through_psycopg(world, tokens, partial(opening.whole, opening.OURS))
+        operations = {
+            "check": Side(name, check.prepared(world, check.FUNCTION, tokens)),
+            "open": Side(name, opens, counted),
+            "record": Side(name, recorded(world, keys), counted),
+            "access history": Side(name, asked(world, HISTORY.format("public"), rows, some=False)),
+            "e-mail lookup": Side(name, asked(world, LISTED, world.rows(EMAILS))),
+            "expiry scan": Side(name, asked(world, EXPIRED.format("public"), [()], some=False)),
+            "month by day": Side(
+                name,
+                asked(world, MONTH, [(month - timedelta(days=1), month + timedelta(days=31))], some=False),
+            ),
+            "delete of a report": Side(name, deleted(world, keys)),
+        }
+        for operation, side in operations.items():
+            made.setdefault(operation, []).append(side)
+    return made
+
+
+def run(bench: Bench) -> None:
+    """By reports, then by partitions. The first side is the smallest."""
+    worlds = {f"{number:,} reports": bench.grown(number) for number in bench.scale.growth}
+    for operation, made in sides(worlds).items():
+        bench.compare(Comparison(f"growth: {operation}", made), seconds=0.5)
+    few = bench.scale.growth[0]
+    worlds = {
+        f"{number} partitions": bench.world(f"months_{number}", few, few * 10, partitions=number)
+        for number in bench.scale.partitions
+    }
+    for operation, made in sides(worlds).items():
+        if operation not in {"expiry scan", "e-mail lookup"}:  # these read no partition
+            bench.compare(Comparison(f"partitions: {operation}", made), seconds=0.5)

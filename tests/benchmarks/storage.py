@@ -1,0 +1,271 @@
+"""Storage: what a row takes in each table and index, what an index costs an insert, and which query pays it
+back; and what fill factor, compression and BRIN would change."""
+
+import statistics
+import time
+from typing import Any
+
+import psycopg
+from rich.table import Table
+
+from tests.benchmarks import usage
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.mature import World
+
+SCHEMAS = {"ours": "public", "document": "rivals_document"}
+TABLES = ("user_sessions", "generated_reports", "report_access_log")
+# Partitions and their indexes are added up under their parents' names.
+SIZES = """
+    WITH RECURSIVE leaves AS (
+        SELECT c.oid AS root, c.oid AS leaf FROM pg_class AS c
+        WHERE c.oid = ANY (%(tables)s::text[]::regclass[])
+        UNION ALL SELECT leaves.root, i.inhrelid FROM leaves JOIN pg_inherits AS i ON i.inhparent = leaves.leaf
+    ), parts AS (
+        SELECT root, 'heap' AS kind, 'heap' AS name, sum(pg_relation_size(leaf)) AS bytes FROM leaves GROUP BY root
+        UNION ALL
+        SELECT root, 'heap', 'toast', sum(pg_total_relation_size(c.reltoastrelid))
+        FROM leaves JOIN pg_class AS c ON c.oid = leaves.leaf WHERE c.reltoastrelid <> 0 GROUP BY root
+        UNION ALL
+        SELECT leaves.root, 'index', coalesce(parent.relname, own.relname), sum(pg_relation_size(own.oid))
+        FROM leaves JOIN pg_index AS i ON i.indrelid = leaves.leaf
+            JOIN pg_class AS own ON own.oid = i.indexrelid AND own.relkind = 'i'
+            LEFT JOIN pg_inherits AS h ON h.inhrelid = own.oid LEFT JOIN pg_class AS parent ON parent.oid = h.inhparent
+        GROUP BY leaves.root, coalesce(parent.relname, own.relname)
+    )
+    SELECT c.relname, kind, name, bytes FROM parts JOIN pg_class AS c ON c.oid = root
+    WHERE bytes > 0 ORDER BY c.relname, kind, bytes DESC
+"""
+SAMPLE = 20_000
+PIECE = 2_000
+
+
+def run(bench: Bench) -> None:
+    """Prints its tables; everything goes into the results as facts."""
+    world = bench.mature
+    sizes = {who: _sizes(world, schema) for who, schema in SCHEMAS.items()}
+    rows = {name: count for name, count in zip(TABLES, _rows(world), strict=True)}
+    bench.note("rows", rows)
+    bench.note("bytes", sizes)
+    bench.note(
+        "user agent, bytes",
+        _one(
+            world,
+            "SELECT round(avg(octet_length(user_agent))) FROM (SELECT"
+            " user_agent FROM public.report_access_log LIMIT 10000) AS some",
+        ),
+    )
+    bench.console.print(_shown(sizes, rows))
+    totals = {who: sum(size["bytes"] for size in found) for who, found in sizes.items()}
+    bench.note("total bytes", totals)
+    bench.console.print(f"In all: ours {totals['ours']:,} bytes, the document's {totals['document']:,}.")
+    costs = _index_costs(world)
+    bench.note("index costs", costs)
+    used = usage.by_index(bench, world)
+    bench.note("index uses", used)
+    bench.console.print(_indexes(costs, used))
+    choices = [*_fill_factors(world), *_compression(world), *_brin(world)]
+    bench.note("choices", choices)
+    table = Table(title="What a setting would change", title_justify="left")
+    for heading in ("setting", "what", "measured"):
+        table.add_column(heading)
+    for choice in choices:
+        table.add_row(*choice)
+    bench.console.print(table)
+
+
+def _one(world: World, query: str) -> Any:
+    ((value,),) = world.rows(query)
+    return float(value)
+
+
+def _rows(world: World) -> list[int]:
+    return [int(_one(world, f"SELECT count(*) FROM public.{table}")) for table in TABLES]
+
+
+def _sizes(world: World, schema: str) -> list[dict[str, Any]]:
+    with world.connect() as owner:
+        found = owner.execute(SIZES, {"tables": [f"{schema}.{table}" for table in TABLES]}).fetchall()
+    return [{"table": t, "kind": k, "name": n, "bytes": int(b)} for t, k, n, b in found]
+
+
+def _shown(sizes: dict[str, list[dict[str, Any]]], rows: dict[str, int]) -> Table:
+    table = Table(title="Storage: bytes, and bytes a row", title_justify="left")
+    table.add_column("table")
+    table.add_column("part")
+    for who in SCHEMAS:
+        table.add_column(who, justify="right")
+        table.add_column("a row", justify="right")
+    by_part: dict[tuple[str, str], dict[str, int]] = {}
+    for who, found in sizes.items():
+        for size in found:
+            by_part.setdefault((size["table"], size["name"]), {})[who] = size["bytes"]
+    for (name, part), found in sorted(by_part.items()):
+        cells = []
+        for who in SCHEMAS:
+            size = found.get(who)
+            cells += [f"{size:,}", f"{size / max(rows[name], 1):.1f}"] if size is not None else ["", ""]
+        table.add_row(name, part, *cells)
+    return table
+
+
+def _timed(owner: psycopg.Connection, statements: dict[str, str], rounds: int = 5) -> dict[str, float]:
+    """Median seconds of each statement; all in turn, each taken back."""
+    took: dict[str, list[float]] = {name: [] for name in statements}
+    for number in range(rounds + 1):
+        for name, statement in statements.items():
+            with owner.transaction(force_rollback=True):
+                began = time.perf_counter()
+                owner.execute(statement)
+                if number:  # the first is the warm-up
+                    took[name].append(time.perf_counter() - began)
+    return {name: statistics.median(found) for name, found in took.items()}
+
+
+def _index_costs(world: World) -> list[dict[str, Any]]:
+    """Microseconds and WAL bytes that each index adds to one row's insert, beside a table without any."""
+    found = []
+    with world.connect() as owner:
+        owner.execute("CREATE SCHEMA bench_costs")
+        for table in TABLES:
+            indexes = owner.execute(
+                "SELECT c.relname, pg_get_indexdef(c.oid) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid"
+                " WHERE i.indrelid = %s::regclass ORDER BY 1",
+                [f"public.{table}"],
+            ).fetchall()
+            # Beyond the sample's ids, so that the new ones come as new rows do; tokens are random anyhow.
+            statements = {}
+            for name, definition in [("", ""), *indexes]:
+                target = f"bench_costs.{name or table + '_bare'}"
+                owner.execute(f"CREATE TABLE {target} (LIKE public.{table})")
+                owner.execute(f"INSERT INTO {target} SELECT * FROM public.{table} LIMIT {SAMPLE}")
+                if definition:
+                    # A copy may hold what is unique twice while the same rows go in again.
+                    plain = definition.replace("CREATE UNIQUE", "CREATE").replace(" ON ONLY ", " ON ")
+                    owner.execute(
+                        plain.replace(f"public.{table} ", f"{target} ").replace(f"INDEX {name}", "INDEX")
+                    )
+                statements[name] = f"INSERT INTO {target} SELECT * FROM public.{table} LIMIT {PIECE} OFFSET 1"
+            owner.execute("CHECKPOINT")
+            took = _timed(owner, statements)
+            wal = {name: _wal(owner, statement) for name, statement in statements.items()}
+            found += [
+                {
+                    "table": table,
+                    "index": name,
+                    "us_a_row": round((took[name] - took[""]) / PIECE * 1e6, 2),
+                    "table_us_a_row": round(took[""] / PIECE * 1e6, 2),
+                    "wal_a_row": round((wal[name] - wal[""]) / PIECE),
+                }
+                for name, _ in indexes
+            ]
+        owner.execute("DROP SCHEMA bench_costs CASCADE")
+    return found
+
+
+def _wal(owner: psycopg.Connection, statement: str) -> int:
+    with owner.transaction(force_rollback=True):
+        ((found,),) = owner.execute(f"EXPLAIN (ANALYZE, WAL, FORMAT JSON) {statement}").fetchall()
+    return int(found[0]["Plan"]["WAL Bytes"])
+
+
+def _indexes(costs: list[dict[str, Any]], used: dict[str, list[str]]) -> Table:
+    table = Table(title="What an index adds to an insert, and who reads it", title_justify="left")
+    table.add_column("index")
+    for heading in ("us a row", "WAL a row"):
+        table.add_column(heading, justify="right")
+    table.add_column("read by")
+    for cost in costs:
+        readers = used.get(cost["index"], [])
+        table.add_row(
+            cost["index"],
+            f"{cost['us_a_row']:.2f}",
+            str(cost["wal_a_row"]),
+            ", ".join(readers) or "nothing asked",
+        )
+    return table
+
+
+def _fill_factors(world: World) -> list[tuple[str, str, str]]:
+    """One in four reports is counted ten times: how many of the updates stay within their page."""
+    found = []
+    with world.connect() as owner:
+        for factor in (100, 90, 80):
+            owner.execute("CREATE TABLE public.bench_reports (LIKE public.generated_reports INCLUDING ALL)")
+            owner.execute(
+                f"ALTER TABLE public.bench_reports SET (fillfactor = {factor}, autovacuum_enabled = off)"
+            )
+            owner.execute(
+                f"INSERT INTO public.bench_reports SELECT * FROM public.generated_reports ORDER BY id LIMIT {SAMPLE}"
+            )
+            owner.execute("VACUUM (ANALYZE) public.bench_reports")
+            ((size,),) = owner.execute("SELECT pg_relation_size('public.bench_reports')").fetchall()
+            began = time.perf_counter()
+            for _ in range(10):
+                owner.execute(
+                    "UPDATE public.bench_reports SET access_count = access_count + 1 WHERE id % 4 = 0"
+                )
+            took = time.perf_counter() - began
+            owner.execute("SELECT pg_stat_force_next_flush()")
+            ((updated, hot),) = owner.execute(
+                "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables"
+                " WHERE relid = 'public.bench_reports'::regclass"
+            ).fetchall()
+            ((after,),) = owner.execute("SELECT pg_relation_size('public.bench_reports')").fetchall()
+            said = f"{hot / max(updated, 1):.0%} HOT, {took / max(updated, 1) * 1e6:.1f} us each, heap {size:,} -> {after:,}"
+            found.append((f"fillfactor {factor}", "counting without a VACUUM between", said))
+            owner.execute("DROP TABLE public.bench_reports")
+    return found
+
+
+def _compression(world: World) -> list[tuple[str, str, str]]:
+    """The pages under each compression: their size, and the time to read them."""
+    found = []
+    with world.connect() as owner:
+        owner.execute(
+            "CREATE TEMPORARY TABLE pages AS SELECT id, report_html || '' AS report_html"
+            f" FROM public.generated_reports ORDER BY id LIMIT {PIECE}"
+        )
+        methods = {"pglz": "pglz"}
+        ((has_lz4,),) = owner.execute(
+            "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'"
+        ).fetchall()
+        if has_lz4:
+            methods["lz4"] = "lz4"
+        for method in methods:
+            owner.execute(
+                f"CREATE TEMPORARY TABLE c_{method} (id bigint, report_html text COMPRESSION {method})"
+            )
+            began = time.perf_counter()
+            owner.execute(f"INSERT INTO c_{method} SELECT id, report_html || '' FROM pages")
+            wrote = (time.perf_counter() - began) / PIECE * 1e6
+            ((size,),) = owner.execute(f"SELECT avg(pg_column_size(report_html)) FROM c_{method}").fetchall()
+            read = _timed(owner, {method: f"SELECT sum(length(report_html)) FROM c_{method}"})[method]
+            said = f"{size:,.0f} bytes a page, read in {read / PIECE * 1e6:.0f} us, written in {wrote:.0f} us"
+            found.append((f"compression {method}", "report_html", said))
+    return found
+
+
+def _brin(world: World) -> list[tuple[str, str, str]]:
+    """A day of one month, found by BRIN, by a B-tree and by reading the month."""
+    found = []
+    with world.connect() as owner:
+        ((name, rows),) = owner.execute(
+            "SELECT inhrelid::regclass::text, reltuples::bigint FROM pg_inherits JOIN pg_class ON oid = inhrelid"
+            " WHERE inhparent = 'public.report_access_log'::regclass ORDER BY reltuples DESC LIMIT 1"
+        ).fetchall()
+        day = f"(SELECT min(accessed_at) + interval '10 days' FROM {name})"
+        ((begin,),) = owner.execute(f"SELECT {day}").fetchall()
+        query = (
+            f"SELECT count(*) FROM {name} WHERE accessed_at >= '{begin}'"
+            f" AND accessed_at < '{begin}'::timestamptz + interval '1 day'"
+        )
+        for method in ("none", "brin", "btree"):
+            with owner.transaction(force_rollback=True):
+                size = 0
+                if method != "none":
+                    owner.execute(f"CREATE INDEX bench_index ON {name} USING {method} (accessed_at)")
+                    ((size,),) = owner.execute("SELECT pg_relation_size('bench_index')").fetchall()
+                took = _timed(owner, {method: query})[method]
+                said = f"{took * 1000:.2f} ms, {size:,} bytes"
+                found.append((f"index {method} on accessed_at", f"a day in {rows:,} rows", said))
+    return found
