@@ -74,7 +74,11 @@ def main(
         if os.environ.get("DATABASE_URL"):
             running = stack.enter_context(server())
         else:
-            settings = {**SETTINGS, "shared_buffers": chosen.shared_buffers}
+            settings = {
+                **SETTINGS,
+                "shared_buffers": chosen.shared_buffers,
+                "deadlock_timeout": chosen.deadlock_timeout,
+            }
             running = stack.enter_context(LocalPostgres(settings=settings))
         bench = Bench(running, chosen, console, began + minutes * 60, stack)
         for name in names:

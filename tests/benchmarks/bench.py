@@ -33,10 +33,11 @@ class Scale:
     rounds: int
     stable: float  # seconds that the hot report is opened for
     shared_buffers: str
+    deadlock_timeout: str = "1s"
 
 
 SCALES = {
-    "quick": Scale(1_000, 20_000, (300, 1_000), (6, 12), 500, 0.08, 2, 1, "128MB"),
+    "quick": Scale(1_000, 20_000, (300, 1_000), (6, 12), 500, 0.08, 2, 1, "128MB", "50ms"),
     "small": Scale(10_000, 500_000, (1_000, 10_000), (6, 24, 120), 2_000, 0.25, 3, 6, "512MB"),
     "full": Scale(100_000, 10_000_000, (1_000, 100_000, 1_000_000), (6, 24, 120), 10_000, 1, 5, 60, "4GB"),
 }
@@ -76,14 +77,14 @@ class Bench:
         self.login = self.stack.enter_context(mature.application_login(self.server, secrets.token_hex(16)))
 
     @property
-    def mature(self) -> World:
+    def system(self) -> World:
         """The system that the documents call mature, with the document's twin beside it."""
         return self.world("mature", self.scale.reports, self.scale.accesses, twin=True)
 
     def grown(self, reports: int) -> World:
         """A system of so many reports, 100 accesses for each."""
         if reports == self.scale.reports:
-            return self.mature
+            return self.system
         share = self.scale.accesses // self.scale.reports
         accesses = min(reports * share, max(self.scale.accesses, MOST_ACCESSES // PER_REPORT))
         return self.world(f"grown_{reports}", reports, accesses)

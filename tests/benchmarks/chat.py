@@ -100,7 +100,7 @@ def package(world: World, talks: list[tuple[Any, Any]]) -> Any:
 
 def run(bench: Bench) -> None:
     """One client."""
-    world = bench.mature
+    world = bench.system
     people = max(bench.scale.reports // 200, 20)
     with world.connect() as owner:
         owner.execute(FILL.format(people=people, messages=MESSAGES_EACH))

@@ -92,6 +92,32 @@ def four_round_trips(world: World, tokens: list[str], *, pipelined: bool = False
     return connect
 
 
+def one_message(world: World, statement: str, tokens: list[str], *, parameter: bool = False) -> Any:
+    """Role, claims, token and the question in one message, which is one transaction by itself."""
+    whole = f"SELECT set_config('role', 'anon', true); {CLAIMS}; {statement}"
+
+    @contextmanager
+    def connect(clients: range) -> Iterator[list[Operation]]:
+        with ExitStack() as stack:
+
+            def operation(client: int) -> Operation:
+                connection = stack.enter_context(psycopg.connect(world.login_dsn, autocommit=True))
+                cursor = psycopg.ClientCursor(connection)
+                turns = Turns(tokens, client)
+
+                def run() -> None:
+                    token = turns.next()
+                    cursor.execute(whole, [token, token] if parameter else [token])
+                    cursor.set_result(-1)
+                    found(cursor.fetchone())
+
+                return run
+
+            yield [operation(client) for client in clients]
+
+    return connect
+
+
 def core(world: World, tokens: list[str], *, transaction: bool) -> Any:
     """SQLAlchemy Core: the function alone in autocommit, or within a transaction of a role."""
 
@@ -216,7 +242,7 @@ def async_package(world: World, tokens: list[str]) -> Any:
 
 def run(bench: Bench) -> None:
     """The function, the package and the rivals; with one client and with eight."""
-    world = bench.mature
+    world = bench.system
     tokens = world.tokens()
     for clients in (1, 8):
         sides = [
@@ -232,6 +258,8 @@ def run(bench: Bench) -> None:
             Side("the package, statements prepared", package(world, tokens, prepare_threshold=5)),
             Side("under the policy, four round trips", four_round_trips(world, tokens)),
             Side("under the policy, pipelined", four_round_trips(world, tokens, pipelined=True)),
+            Side("under the policy, one message", one_message(world, POLICY, tokens)),
+            Side("role and function, one message", one_message(world, FUNCTION, tokens, parameter=True)),
             Side("SQLAlchemy Core, autocommit", core(world, tokens, transaction=False)),
             Side("SQLAlchemy Core, role in a transaction", core(world, tokens, transaction=True)),
             Side("SQLAlchemy ORM query", orm(world, tokens)),

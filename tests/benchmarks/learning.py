@@ -22,8 +22,8 @@ FILL = """
         LATERAL (SELECT now() - interval '1 day' - n * interval '7 hours' AS at) AS moment;
     INSERT INTO vocabulary.sessions (id, user_id, session_type)
     SELECT md5('open ' || u.id)::uuid, u.id, 'qa' FROM vocabulary.users AS u;
-    INSERT INTO vocabulary.export_history (user_id, export_type, status)
-    SELECT u.id, 'csv', 'pending' FROM vocabulary.users AS u, generate_series(1, {exports}) AS n;
+    INSERT INTO vocabulary.export_history (user_id, export_type, export_format, status)
+    SELECT u.id, 'csv', 'csv', 'pending' FROM vocabulary.users AS u, generate_series(1, {exports}) AS n;
 """
 # The document's trigger adds the session's numbers to the learner's row.
 DOCUMENT = """
@@ -79,15 +79,13 @@ def ended(world: World, table: str, keys: list[Any]) -> Any:
 
 def run(bench: Bench) -> None:
     """One client each."""
-    world = bench.mature
+    world = bench.system
     learners = max(bench.scale.reports // 100, 50)
     with world.connect() as owner:
         owner.execute(FILL.format(learners=learners, sessions=SESSIONS_EACH, exports=EXPORTS_EACH))
         owner.execute(DOCUMENT)
         for table in ("vocabulary.sessions", "vocabulary.user_progress", "vocabulary.export_history"):
             owner.execute(f"VACUUM (ANALYZE) {table}")
-        # Half of the exports have failed long ago.
-        owner.execute("ANALYZE")
     keys = world.rows(
         "SELECT id FROM vocabulary.sessions WHERE ended_at IS NULL ORDER BY md5(id::text) LIMIT 500"
     )

@@ -165,7 +165,7 @@ def async_package(world: World, tokens: list[str]) -> Any:
 
 def run(bench: Bench) -> None:
     """With one client and with eight, with durable commits and with ones that do not wait for the disk."""
-    world = bench.mature
+    world = bench.system
     tokens = world.tokens()
     floor = OPEN_AND_LOG.format(reports="public", log="rivals_bare")
     ours = partial(kept, world, log="public", reports="public")

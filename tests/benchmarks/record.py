@@ -117,7 +117,7 @@ def copies_kept(world: World) -> Iterator[Callable[[Sample], None]]:
 
 def run(bench: Bench) -> None:
     """Processes, so that eight clients are not one interpreter; then eight tasks."""
-    world = bench.mature
+    world = bench.system
     reports = world.report_ids(world.reports)
     ours = partial(kept, world, log="public", reports="public", rows=ROWS)
     copy = Side(

@@ -95,15 +95,17 @@ CREATE TABLE rivals_statement.report_access_log (
 CREATE FUNCTION rivals_statement.count_accesses() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE rivals_statement.generated_reports AS report
-    SET access_count = report.access_count + new.accesses,
-        last_accessed_at = greatest(report.last_accessed_at, new.latest)
-    FROM (SELECT report_id, count(*) AS accesses, max(accessed_at) AS latest FROM accesses GROUP BY report_id) AS new
-    WHERE report.id = new.report_id;
+    SET access_count = report.access_count + added.accesses,
+        last_accessed_at = greatest(report.last_accessed_at, added.latest)
+    FROM (
+        SELECT report_id, count(*) AS accesses, max(accessed_at) AS latest FROM new_rows GROUP BY report_id
+    ) AS added
+    WHERE report.id = added.report_id;
     RETURN NULL;
 END
 $$;
 CREATE TRIGGER count_accesses AFTER INSERT ON rivals_statement.report_access_log
-    REFERENCING NEW TABLE AS accesses FOR EACH STATEMENT EXECUTE FUNCTION rivals_statement.count_accesses();
+    REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION rivals_statement.count_accesses();
 """
 # The same look-up in the other language: an SQL function that is SECURITY DEFINER cannot be inlined.
 FUNCTION = """
