@@ -44,9 +44,16 @@ test-slow: setup ## Run the tests that take long
 	$(BIN)/pytest -m slow
 
 .PHONY: bench
-bench: setup ## Measure the progress triggers, and the chat before its refinement and after (SMALL=1: fewer rows)
+bench: setup ## Measure everything beside its rivals, some 40 minutes (ARGS='--only check'; SMALL=1: fewer rows)
+	@$(BIN)/pip install -q --disable-pip-version-check --group bench
+	@$(BIN)/python -m tests.benchmarks $(if $(SMALL),--scale small) $(ARGS)
 	@$(BIN)/python -m tests.benchmarks.session_trigger
 	@$(BIN)/python -m tests.benchmarks.conversation $(if $(SMALL),--small)
+
+.PHONY: bench-quick
+bench-quick: setup ## Run each comparison for a moment: rows must be kept, times are not looked at
+	@$(BIN)/pip install -q --disable-pip-version-check --group bench
+	@$(BIN)/python -m tests.benchmarks --scale quick --output $(VENV)/bench-quick
 
 .PHONY: lint
 lint: $(READY) ## Check style, types, layers and the revisions' SQL

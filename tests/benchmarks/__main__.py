@@ -23,7 +23,7 @@ from tests.benchmarks import check, counting, growth, opening, queries, record, 
 from tests.benchmarks.bench import SCALES, Bench, Scale
 from tests.benchmarks.goals import goals
 
-# Module, runs of a side in all of its rounds' one, as a length of the scale's seconds; storage is no such thing.
+# The module, and how many times the scale's seconds one round of all its comparisons takes.
 GROUPS: dict[str, tuple[Any, float]] = {
     "storage": (storage, 0),
     "check": (check, 32),
@@ -65,7 +65,8 @@ def main(
     )
     names = [str(name) for name in only or GROUPS]
     console.print(
-        f"Scale {scale}: {', '.join(names)}; about {_estimate(names, chosen) / 60:.0f} min, bounded near {minutes:g}."
+        f"Scale {scale}: {', '.join(names)}; about {_estimate(names, chosen) / 60:.0f} min,"
+        f" bounded near {minutes:g}."
     )
     began = time.monotonic()
     kept = results.load(output)

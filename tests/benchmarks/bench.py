@@ -1,6 +1,5 @@
 """One run of the benchmark: its scale, its server, the worlds that it filled and what it has measured."""
 
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from rich.table import Table
 
 from carnivore_db import Database, Settings, migrations
 from carnivore_db.local import Server
-from tests.benchmarks import mature, rivals, rounds
+from tests.benchmarks import mature, rounds
 from tests.benchmarks.mature import World
 from tests.benchmarks.rounds import Comparison, Measured, Sample
 
@@ -34,10 +33,11 @@ class Scale:
     stable: float  # seconds that the hot report is opened for
     shared_buffers: str
     deadlock_timeout: str = "1s"
+    counting_rounds: int = 3
 
 
 SCALES = {
-    "quick": Scale(1_000, 20_000, (300, 1_000), (6, 12), 500, 0.08, 2, 1, "128MB", "50ms"),
+    "quick": Scale(1_000, 20_000, (300, 1_000), (6, 12), 500, 0.08, 2, 1, "128MB", "50ms", 1),
     "small": Scale(10_000, 500_000, (1_000, 10_000), (6, 24, 120), 2_000, 0.25, 3, 6, "512MB"),
     "full": Scale(100_000, 10_000_000, (1_000, 100_000, 1_000_000), (6, 24, 120), 10_000, 1, 5, 60, "4GB"),
 }
@@ -178,8 +178,8 @@ def shown(comparison: Comparison, measured: list[Measured]) -> Table:
 
 @contextmanager
 def kept(world: World, *, log: str, reports: str | None, rows: int = 1) -> Iterator[Callable[[Sample], None]]:
-    """Check that a run lost nothing: each row that was acknowledged is in the log of the schema `log`, and was
-    counted in the reports of the schema `reports` or is pending there. Raises RowsLost."""
+    """Check that a run lost nothing: each row that was acknowledged is in the log of the schema `log`, and
+    was counted in the reports of the schema `reports` or is pending there. Raises RowsLost."""
     with world.connect() as owner:
         ((last,),) = owner.execute(f"SELECT coalesce(max(id), 0) FROM {log}.report_access_log").fetchall()
         before = _counted(owner, reports)
@@ -218,10 +218,3 @@ def relaxed(world: World) -> Iterator[None]:
 def database(world: World, clients: int, **given: Any) -> Database:
     """The package's way in, with a connection for each client."""
     return Database(world.url, settings=Settings(pool_size=max(clients, 1), **given))
-
-
-def cores() -> int:
-    return os.cpu_count() or 1
-
-
-__all__ = ["SCALES", "Bench", "RowsLost", "Scale", "database", "kept", "relaxed", "rivals"]

@@ -21,10 +21,11 @@ from tests.benchmarks.rounds import Comparison, Operation, Side
 MESSAGES_EACH = 200
 FILL = """
     INSERT INTO auth.users (id, email)
-    SELECT md5('speaker ' || n)::uuid, 'speaker' || n || '@example.com' FROM generate_series(1, {people}) AS n;
+    SELECT md5('speaker ' || n)::uuid, 'speaker' || n || '@example.com'
+    FROM generate_series(1, {people}) AS n;
     INSERT INTO conversation.sessions (id, user_id, scenario_id, is_completed, started_at, completed_at)
-    SELECT md5('talk ' || n || ' ' || s)::uuid, md5('speaker ' || n)::uuid, 1, true, now() - interval '9 days',
-        now() - interval '8 days'
+    SELECT md5('talk ' || n || ' ' || s)::uuid, md5('speaker ' || n)::uuid, 1, true,
+        now() - interval '9 days', now() - interval '8 days'
     FROM generate_series(1, {people}) AS n, generate_series(1, 5) AS s;
     SET session_replication_role = replica;
     INSERT INTO conversation.messages (session_id, user_id, role, chat_type, content, sent_at)

@@ -163,7 +163,7 @@ def run(bench: Bench) -> None:
         with within:
             for name, pattern, rows in patterns:
                 compared = comparison(world, f"counting: {name}, {durability}", pattern, rows, DESIGNS)
-                bench.compare(compared, seconds=2, number=min(3, bench.scale.rounds))
+                bench.compare(compared, seconds=2, number=bench.scale.counting_rounds)
     with relaxed(world):
         _stable(bench, world, tokens)
 
@@ -171,7 +171,7 @@ def run(bench: Bench) -> None:
 def _stable(bench: Bench, world: World, tokens: list[str]) -> None:
     """One hot report for a minute: nothing is vacuumed or emptied in between."""
     for design in (DESIGNS[1], DESIGNS[4]):
-        sixths = 6
+        sixths = 6 if bench.scale.counting_rounds > 1 else 2
         side = Side(
             design.name,
             connecting(world, design, partial(opens, tokens[:1])),

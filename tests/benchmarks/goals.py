@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Side = dict[str, Any]
-GIB2 = 2_000_000_000
+MOST_BYTES = 2_000_000_000
 LATENCIES = (
     ("012: token validation", "check: through the layers", "the package", 1),
     ("012: e-mail lookup", "e-mail lookup", "the package", 5),
@@ -76,18 +76,22 @@ def _quotient(one: Side | None, other: Side | None, key: str = "per_second") -> 
     return one[key] / other[key] if one and other and other[key] else None
 
 
+def _many(clients: int) -> str:
+    return "1 client" if clients == 1 else f"{clients} clients"
+
+
 def goals(results: dict[str, Any]) -> Iterator[Goal]:
     """All of them in order."""
     found = _Results(results)
     for clients in (1, 8):
         side = found.side("check: the function", clients, "check_report (plpgsql)")
         yield _at_most(
-            f"check, the function itself, {clients} clients, time beside the bare statement", 1.15, side
+            f"check, the function itself, {_many(clients)}, time beside the bare statement", 1.15, side
         )
     for clients in (1, 8):
         for name in ("the package", "the package, statements prepared"):
             side = found.side("check: through the layers", clients, name)
-            yield _at_most(f"check, {name}, {clients} clients, time beside psycopg", 1.5, side)
+            yield _at_most(f"check, {name}, {_many(clients)}, time beside psycopg", 1.5, side)
     for durability in ("durable", "commits not awaited"):
         for clients in (1, 8):
             where = f"open: {durability}"
@@ -96,7 +100,7 @@ def goals(results: dict[str, Any]) -> Iterator[Goal]:
                     found.side(where, clients, "the package"), found.side(where, clients, rival)
                 )
                 yield _at_least(
-                    f"open, {durability}, the package beside {rival}, {clients} clients", 2.5, value
+                    f"open, {durability}, the package beside {rival}, {_many(clients)}", 2.5, value
                 )
     yield from _counting(found)
     yield from _queries(found)
@@ -157,7 +161,7 @@ def _stable(found: _Results) -> Iterator[Goal]:
             ours = design == "immediate"
             said = (
                 ", ".join(f"{speed:,.0f}" for speed in speeds)
-                + f" /s: the last sixth is {share:.2f} x the first"
+                + f" /s: the last part is {share:.2f} x the first"
             )
             yield Goal(
                 f"{name.removeprefix('counting: ')}",
@@ -203,4 +207,4 @@ def _storage(found: _Results) -> Goal:
     if totals is None:
         return Goal("storage", "under 2 GB", "", None)
     said = f"{totals['ours'] / 1e9:.3g} GB (the document's design {totals['document'] / 1e9:.3g} GB)"
-    return Goal("storage of the mature system", "under 2 GB", said, totals["ours"] < GIB2)
+    return Goal("storage of the mature system", "under 2 GB", said, totals["ours"] < MOST_BYTES)

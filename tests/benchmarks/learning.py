@@ -15,8 +15,10 @@ from tests.benchmarks.rounds import Comparison, Operation, Side
 SESSIONS_EACH, EXPORTS_EACH = 50, 5
 FILL = """
     INSERT INTO vocabulary.users (id, email)
-    SELECT md5('learner ' || n)::uuid, 'learner' || n || '@example.com' FROM generate_series(1, {learners}) AS n;
-    INSERT INTO vocabulary.sessions (user_id, session_type, started_at, ended_at, qa_attempts, vocabulary_learned)
+    SELECT md5('learner ' || n)::uuid, 'learner' || n || '@example.com'
+    FROM generate_series(1, {learners}) AS n;
+    INSERT INTO vocabulary.sessions
+        (user_id, session_type, started_at, ended_at, qa_attempts, vocabulary_learned)
     SELECT u.id, 'qa', at, at + interval '20 minutes', 5, 3
     FROM vocabulary.users AS u, generate_series(1, {sessions}) AS n,
         LATERAL (SELECT now() - interval '1 day' - n * interval '7 hours' AS at) AS moment;
@@ -40,7 +42,8 @@ DOCUMENT = """
             UPDATE rivals_document.user_progress
             SET total_sessions = total_sessions + 1, total_questions = total_questions + NEW.qa_attempts,
                 total_vocabulary = total_vocabulary + NEW.vocabulary_learned,
-                total_minutes = total_minutes + coalesce(NEW.duration_minutes, 0), last_activity_at = NEW.ended_at
+                total_minutes = total_minutes + coalesce(NEW.duration_minutes, 0),
+                last_activity_at = NEW.ended_at
             WHERE user_id = NEW.user_id;
         END IF;
         RETURN NEW;
@@ -127,7 +130,8 @@ def run(bench: Bench) -> None:
         ),
         (
             "exports of a state",
-            "SELECT * FROM vocabulary.export_history WHERE status = 'pending' ORDER BY created_at DESC LIMIT 50",
+            ("SELECT * FROM vocabulary.export_history WHERE status = 'pending'"
+            " ORDER BY created_at DESC LIMIT 50"),
             [()],
             lambda tx, _: exports.list_by_status(tx, "pending"),
             [None],

@@ -22,7 +22,38 @@ MONTHS = 6
 PAGES = 200  # distinct pages: a page is stored anew for each report all the same
 PAGE_BYTES = 16_000  # compressed some 5 kB: 500 MB for 100,000 reports, as the document says
 CHUNK = 500_000
-WORDS = ["protein", "fat", "beef", "liver", "salmon", "eggs", "butter", "carnivore", "keto", "paleo", "macro", "target", "weekly", "plan", "meal", "grams", "energy", "deficit", "surplus", "training", "rest", "sleep", "water", "salt", "electrolytes", "morning", "evening", "portion", "shopping", "list"]
+WORDS = [
+    "protein",
+    "fat",
+    "beef",
+    "liver",
+    "salmon",
+    "eggs",
+    "butter",
+    "carnivore",
+    "keto",
+    "paleo",
+    "macro",
+    "target",
+    "weekly",
+    "plan",
+    "meal",
+    "grams",
+    "energy",
+    "deficit",
+    "surplus",
+    "training",
+    "rest",
+    "sleep",
+    "water",
+    "salt",
+    "electrolytes",
+    "morning",
+    "evening",
+    "portion",
+    "shopping",
+    "list",
+]
 # 82 bytes on average, as in a web server's log.
 AGENTS = (
     "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0",
@@ -37,8 +68,8 @@ SESSIONS = """
         created_at, updated_at, is_test)
     SELECT n, 'buyer' || (h & 2147483647) %% greatest(1, %(reports)s * 2 / 3) || '@example.com',
         (ARRAY['carnivore', 'keto', 'paleo', 'custom'])[1 + (h & 3)],
-        jsonb_build_object('protein', 100 + (h >> 4 & 127), 'fat', 80 + (h >> 11 & 127), 'carbs', h >> 18 & 31,
-            'weight_kg', 60 + (h >> 23 & 63), 'activity', 'moderate'),
+        jsonb_build_object('protein', 100 + (h >> 4 & 127), 'fat', 80 + (h >> 11 & 127), 'carbs',
+            h >> 18 & 31, 'weight_kg', 60 + (h >> 23 & 63), 'activity', 'moderate'),
         'completed', 'pi_' || md5(n::text), made, made, (h >> 40 & 127) = 0
     FROM generate_series(%(first)s::bigint, %(last)s) AS n,
         hashint8extended(n, %(seed)s) AS h,
@@ -47,8 +78,8 @@ SESSIONS = """
 REPORTS = """
     INSERT INTO public.generated_reports (id, session_id, email, access_token, report_html,
         questionnaire_data, created_at, expires_at, access_count, last_accessed_at)
-    SELECT s.id, s.id, s.email, encode(sha256(convert_to(%(seed)s::text || ' ' || s.id, 'UTF8')), 'hex'), page.html,
-        page.answers, s.created_at, s.created_at + (30 + (h >> 8 & 255)) * interval '1 day',
+    SELECT s.id, s.id, s.email, encode(sha256(convert_to(%(seed)s::text || ' ' || s.id, 'UTF8')), 'hex'),
+        page.html, page.answers, s.created_at, s.created_at + (30 + (h >> 8 & 255)) * interval '1 day',
         coalesce(counted.accesses, 0), greatest(counted.latest, s.created_at + interval '1 second')
     FROM public.user_sessions AS s CROSS JOIN LATERAL hashint8extended(s.id, %(seed)s + 1) AS h
         JOIN bench_pages AS page ON page.n = (h & 2147483647) %% %(pages)s
@@ -169,7 +200,8 @@ def fill(
 def keep_partitions(owner: psycopg.Connection, number: int) -> None:
     """Drop empty partitions of the log, oldest first, until `number` months are left."""
     found = owner.execute(
-        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'public.report_access_log'::regclass"
+        "SELECT inhrelid::regclass::text FROM pg_inherits"
+        " WHERE inhparent = 'public.report_access_log'::regclass"
         " AND inhrelid::regclass::text ~ '_\\d{4}_\\d{2}$' ORDER BY 1"
     ).fetchall()
     today = datetime.now(UTC).date()
@@ -208,7 +240,12 @@ def application_login(server: Server, password: str) -> Iterator[Server]:
     name = "carnivore_bench"
     with psycopg.connect(server.dsn("postgres"), autocommit=True) as admin:
         admin.execute(
-            f"DO $$ BEGIN CREATE ROLE {name} LOGIN NOINHERIT; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+            f"DO $$ BEGIN CREATE ROLE {name} LOGIN NOINHERIT;"
+            " EXCEPTION WHEN duplicate_object THEN NULL; END $$"
         )
         admin.execute(f"ALTER ROLE {name} PASSWORD '{password}'")
-    yield replace(server, user=name, password=password)
+    try:
+        yield replace(server, user=name, password=password)
+    finally:
+        with psycopg.connect(server.dsn("postgres"), autocommit=True) as admin:
+            admin.execute(f"DROP ROLE {name}")

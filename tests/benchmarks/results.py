@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.goals import Goal, goals
+from tests.benchmarks.goals import goals
 
 SETTINGS = (
     "server_version",
@@ -48,7 +48,7 @@ def environment(bench: Bench, scale: str) -> dict[str, Any]:
     return {
         "scale": scale,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{os.cpu_count()} cores, {_memory()} GB, {_processor()}, {platform.system()} {platform.release()}",
+        "machine": f"{os.cpu_count()} cores, {_memory()} GB, {_processor()}, {platform.platform()}",
         "python": platform.python_version(),
         "settings": settings,
     }
@@ -142,7 +142,8 @@ def _facts(facts: dict[str, Any]) -> list[str]:
         lines += ["", "| table | part | whose | bytes | a row |", "|---|---|---|--:|--:|"]
         for who, found in sizes.items():
             lines += [
-                f"| {s['table']} | {s['name']} | {who} | {s['bytes']:,} | {s['bytes'] / max(rows[s['table']], 1):.1f} |"
+                f"| {s['table']} | {s['name']} | {who} | {s['bytes']:,}"
+                f" | {s['bytes'] / max(rows[s['table']], 1):.1f} |"
                 for s in found
             ]
     if costs := facts.get("index costs"):
@@ -194,6 +195,3 @@ def _chart(file: Path, results: dict[str, Any]) -> None:
 
 def _ours(name: str) -> bool:
     return name.startswith(("the package", "immediate", "deferred", "open_report", "ours"))
-
-
-__all__ = ["Goal", "environment", "load", "save"]

@@ -16,7 +16,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 TWINS = ("user_sessions", "generated_reports", "report_access_log")
 SHARED = {
-    "user_sessions": "id, email, path_choice, macro_data, payment_status, stripe_payment_id, created_at, updated_at",
+    "user_sessions": "id, email, path_choice, macro_data, payment_status, stripe_payment_id, created_at,"
+    " updated_at",
     "generated_reports": "id, session_id, email, access_token, report_html, questionnaire_data, created_at,"
     " expires_at, access_count, last_accessed_at",
     "report_access_log": "id, report_id, accessed_at, ip_address, user_agent",
@@ -52,7 +53,8 @@ CREATE TABLE rivals_document.generated_reports (
     CHECK (last_accessed_at >= created_at)
 );
 CREATE UNIQUE INDEX idx_generated_reports_access_token ON rivals_document.generated_reports (access_token);
-CREATE INDEX idx_generated_reports_email_expires ON rivals_document.generated_reports (email, expires_at DESC);
+CREATE INDEX idx_generated_reports_email_expires
+    ON rivals_document.generated_reports (email, expires_at DESC);
 CREATE INDEX idx_generated_reports_expires_at ON rivals_document.generated_reports (expires_at);
 CREATE INDEX idx_generated_reports_session_id ON rivals_document.generated_reports (session_id);
 CREATE TABLE rivals_document.report_access_log (
@@ -142,7 +144,8 @@ def create(owner: psycopg.Connection, months: Sequence[date]) -> None:
         for month in months:
             after = date(month.year + month.month // 12, month.month % 12 + 1, 1)
             owner.execute(
-                f"CREATE TABLE {schema}.report_access_log_{month:%Y_%m} PARTITION OF {schema}.report_access_log"
+                f"CREATE TABLE {schema}.report_access_log_{month:%Y_%m}"
+                f" PARTITION OF {schema}.report_access_log"
                 f" FOR VALUES FROM ('{month} 00:00:00+00') TO ('{after} 00:00:00+00')"
             )
         owner.execute(

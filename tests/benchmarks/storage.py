@@ -19,9 +19,11 @@ SIZES = """
     WITH RECURSIVE leaves AS (
         SELECT c.oid AS root, c.oid AS leaf FROM pg_class AS c
         WHERE c.oid = ANY (%(tables)s::text[]::regclass[])
-        UNION ALL SELECT leaves.root, i.inhrelid FROM leaves JOIN pg_inherits AS i ON i.inhparent = leaves.leaf
+        UNION ALL
+        SELECT leaves.root, i.inhrelid FROM leaves JOIN pg_inherits AS i ON i.inhparent = leaves.leaf
     ), parts AS (
-        SELECT root, 'heap' AS kind, 'heap' AS name, sum(pg_relation_size(leaf)) AS bytes FROM leaves GROUP BY root
+        SELECT root, 'heap' AS kind, 'heap' AS name, sum(pg_relation_size(leaf)) AS bytes
+        FROM leaves GROUP BY root
         UNION ALL
         SELECT root, 'heap', 'toast', sum(pg_total_relation_size(c.reltoastrelid))
         FROM leaves JOIN pg_class AS c ON c.oid = leaves.leaf WHERE c.reltoastrelid <> 0 GROUP BY root
@@ -29,7 +31,8 @@ SIZES = """
         SELECT leaves.root, 'index', coalesce(parent.relname, own.relname), sum(pg_relation_size(own.oid))
         FROM leaves JOIN pg_index AS i ON i.indrelid = leaves.leaf
             JOIN pg_class AS own ON own.oid = i.indexrelid AND own.relkind = 'i'
-            LEFT JOIN pg_inherits AS h ON h.inhrelid = own.oid LEFT JOIN pg_class AS parent ON parent.oid = h.inhparent
+            LEFT JOIN pg_inherits AS h ON h.inhrelid = own.oid
+            LEFT JOIN pg_class AS parent ON parent.oid = h.inhparent
         GROUP BY leaves.root, coalesce(parent.relname, own.relname)
     )
     SELECT c.relname, kind, name, bytes FROM parts JOIN pg_class AS c ON c.oid = root
@@ -43,7 +46,7 @@ def run(bench: Bench) -> None:
     """Prints its tables; everything goes into the results as facts."""
     world = bench.system
     sizes = {who: _sizes(world, schema) for who, schema in SCHEMAS.items()}
-    rows = {name: count for name, count in zip(TABLES, _rows(world), strict=True)}
+    rows = dict(zip(TABLES, _rows(world), strict=True))
     bench.note("rows", rows)
     bench.note("bytes", sizes)
     bench.note(
@@ -128,7 +131,8 @@ def _index_costs(world: World) -> list[dict[str, Any]]:
         owner.execute("CREATE SCHEMA bench_costs")
         for table in TABLES:
             indexes = owner.execute(
-                "SELECT c.relname, pg_get_indexdef(c.oid) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid"
+                "SELECT c.relname, pg_get_indexdef(c.oid)"
+                " FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid"
                 " WHERE i.indrelid = %s::regclass ORDER BY 1",
                 [f"public.{table}"],
             ).fetchall()
@@ -195,7 +199,8 @@ def _fill_factors(world: World) -> list[tuple[str, str, str]]:
                 f"ALTER TABLE public.bench_reports SET (fillfactor = {factor}, autovacuum_enabled = off)"
             )
             owner.execute(
-                f"INSERT INTO public.bench_reports SELECT * FROM public.generated_reports ORDER BY id LIMIT {SAMPLE}"
+                "INSERT INTO public.bench_reports"
+                f" SELECT * FROM public.generated_reports ORDER BY id LIMIT {SAMPLE}"
             )
             owner.execute("VACUUM (ANALYZE) public.bench_reports")
             ((size,),) = owner.execute("SELECT pg_relation_size('public.bench_reports')").fetchall()
@@ -211,7 +216,8 @@ def _fill_factors(world: World) -> list[tuple[str, str, str]]:
                 " WHERE relid = 'public.bench_reports'::regclass"
             ).fetchall()
             ((after,),) = owner.execute("SELECT pg_relation_size('public.bench_reports')").fetchall()
-            said = f"{hot / max(updated, 1):.0%} HOT, {took / max(updated, 1) * 1e6:.1f} us each, heap {size:,} -> {after:,}"
+            each = took / max(updated, 1) * 1e6
+            said = f"{hot / max(updated, 1):.0%} HOT, {each:.1f} us each, heap {size:,} -> {after:,}"
             found.append((f"fillfactor {factor}", "counting without a VACUUM between", said))
             owner.execute("DROP TABLE public.bench_reports")
     return found
@@ -250,7 +256,8 @@ def _brin(world: World) -> list[tuple[str, str, str]]:
     found = []
     with world.connect() as owner:
         ((name, rows),) = owner.execute(
-            "SELECT inhrelid::regclass::text, reltuples::bigint FROM pg_inherits JOIN pg_class ON oid = inhrelid"
+            "SELECT inhrelid::regclass::text, reltuples::bigint"
+            " FROM pg_inherits JOIN pg_class ON oid = inhrelid"
             " WHERE inhparent = 'public.report_access_log'::regclass ORDER BY reltuples DESC LIMIT 1"
         ).fetchall()
         day = f"(SELECT min(accessed_at) + interval '10 days' FROM {name})"

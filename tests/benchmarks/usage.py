@@ -45,7 +45,7 @@ def _verbs(world: World) -> dict[str, Verb]:
         "unusual access": lambda tx: access_log.unusual(tx, since=now - timedelta(days=2)),
         "session by e-mail": lambda tx: sessions.find_by_email(tx, email),
         "session by payment": lambda tx: sessions.find_by_payment(tx, payment),
-        "reconcile payments": lambda tx: payments.reconcile(tx),
+        "reconcile payments": payments.reconcile,
     }
 
 
