@@ -130,8 +130,10 @@ def run(bench: Bench) -> None:
         ),
         (
             "exports of a state",
-            ("SELECT * FROM vocabulary.export_history WHERE status = 'pending'"
-            " ORDER BY created_at DESC LIMIT 50"),
+            (
+                "SELECT * FROM vocabulary.export_history WHERE status = 'pending'"
+                " ORDER BY created_at DESC LIMIT 50"
+            ),
             [()],
             lambda tx, _: exports.list_by_status(tx, "pending"),
             [None],
