@@ -52,6 +52,10 @@ class _Results:
     def side(self, comparison: str, clients: int, name: str) -> Side | None:
         return self._sides.get((comparison, clients, name))
 
+    def names(self) -> list[tuple[str, int, str]]:
+        """Comparison, clients and side of all that was measured."""
+        return list(self._sides)
+
     def last(self, comparison: str) -> tuple[str, Side] | None:
         """The last side of a comparison with one client: of growth, the largest."""
         found = [(key[2], side) for key, side in self._sides.items() if key[:2] == (comparison, 1)]
@@ -154,21 +158,27 @@ def _counting(found: _Results) -> Iterator[Goal]:
 
 
 def _stable(found: _Results) -> Iterator[Goal]:
-    for (name, _, design), side in found._sides.items():
-        if name.startswith("counting: one hot report for"):
-            speeds = side["rounds_per_second"]
-            share = speeds[-1] / speeds[0] if speeds[0] else 0
-            ours = design == "immediate"
-            said = (
-                ", ".join(f"{speed:,.0f}" for speed in speeds)
-                + f" /s: the last part is {share:.2f} x the first"
-            )
-            yield Goal(
-                f"{name.removeprefix('counting: ')}",
-                "at least 0.8 x" if ours else "(rival)",
-                said,
-                share >= 0.8 if ours else True,
-            )
+    """The row trigger is fast at first: what counts is what is left of each design at the end."""
+    speeds: dict[str, list[float]] = {}
+    for comparison, _, design in found.names():
+        if comparison.startswith("counting: one hot report for"):
+            side = found.side(comparison, 8, design)
+            speeds[design] = side["rounds_per_second"] if side else []
+    ours = speeds.get("immediate")
+    theirs = speeds.get("the document's row trigger")
+    name, wanted = "one hot report for a minute, immediate: the last part beside the first", "at least 0.8 x"
+    if not ours or not theirs:
+        yield Goal(name, wanted, "", None)
+        return
+    share = ours[-1] / ours[0]
+    yield Goal(name, wanted, f"{share:.2f} x: {_rates(ours)}", share >= 0.8)
+    times = ours[-1] / theirs[-1]
+    name = "one hot report for a minute, immediate: the last part beside the row trigger's"
+    yield Goal(name, "at least 3 x", f"{times:.2f} x: {_rates(ours)} and {_rates(theirs)}", times >= 3)
+
+
+def _rates(speeds: list[float]) -> str:
+    return ", ".join(f"{speed:,.0f}" for speed in speeds) + " /s"
 
 
 def _queries(found: _Results) -> Iterator[Goal]:
