@@ -53,7 +53,7 @@ bench: setup ## Measure everything beside its rivals, some 40 minutes (ARGS='--o
 .PHONY: bench-quick
 bench-quick: setup ## Run each comparison for a moment: rows must be kept, times are not looked at
 	@$(BIN)/pip install -q --disable-pip-version-check --group bench
-	@$(BIN)/python -m tests.benchmarks --scale quick --output $(VENV)/bench-quick
+	@$(BIN)/python -m tests.benchmarks --scale quick --minutes 1 --output $(VENV)/bench-quick
 
 .PHONY: lint
 lint: $(READY) ## Check style, types, layers and the revisions' SQL

@@ -144,7 +144,7 @@ def run(bench: Bench) -> None:
         bench.compare(
             Comparison("record: batches of 1,000", sides, clients, "processes", ROWS, "row"),
             seconds=2,
-            number=min(3, bench.scale.rounds),
+            number=bench.scale.counting_rounds,
         )
     with world.connect() as owner:
         owner.execute("SELECT public.fold_report_access(100000)")
