@@ -44,8 +44,9 @@ test-slow: setup ## Run the tests that take long
 	$(BIN)/pytest -m slow
 
 .PHONY: bench
-bench: setup ## Measure the progress triggers, and the chat before its refinement and after (SMALL=1: fewer rows)
+bench: setup ## Measure triggers, partitions, and the chat before its refinement and after (SMALL=1: fewer rows)
 	@$(BIN)/python -m tests.benchmarks.session_trigger
+	@$(BIN)/python -m tests.benchmarks.partitions
 	@$(BIN)/python -m tests.benchmarks.conversation $(if $(SMALL),--small)
 
 .PHONY: lint
