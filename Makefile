@@ -47,6 +47,7 @@ test-slow: setup ## Run the tests that take long
 bench: setup ## Measure triggers, partitions, and the chat before its refinement and after (SMALL=1: fewer rows)
 	@$(BIN)/python -m tests.benchmarks.session_trigger
 	@$(BIN)/python -m tests.benchmarks.partitions
+	@$(BIN)/python -m tests.benchmarks.maintaining
 	@$(BIN)/python -m tests.benchmarks.conversation $(if $(SMALL),--small)
 
 .PHONY: lint
