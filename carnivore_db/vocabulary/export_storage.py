@@ -68,8 +68,14 @@ class Storage:
 
 
 def delete(url: str) -> None:
-    """Delete a file, and what a killed writer left of it; none there is no error. Raises StorageError."""
+    """Delete a file, and what a killed writer left of it; none there is no error.
+
+    Raises StorageError, also where neither the learner's folder nor the location is on this machine: the
+    file may lie on another.
+    """
     fs, path = _reach(url)
+    if _is_local(fs) and not any(folder.is_dir() for folder in list(Path(path).parents)[:2]):
+        raise StorageError("its folder is not on this machine")
     with _explained():
         for each in (path, _part(path)) if _is_local(fs) else (path,):
             with suppress(FileNotFoundError):

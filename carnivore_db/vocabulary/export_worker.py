@@ -177,9 +177,9 @@ class Expired:
     failed: dict[UUID | str, str] = field(default_factory=dict)
 
 
-def expire(db: Database) -> Expired:
+def expire(db: Database, *, on_file: Callable[[], None] = lambda: None) -> Expired:
     """Delete the files whose time has come, and their URLs; then those that no export has any more: of
-    learners who were erased, and of attempts that came to nothing.
+    learners who were erased, and of attempts that came to nothing. `on_file` is called after each.
 
     Wherever they lie. Safe at any time and in any number at once; a second run finds nothing.
     """
@@ -195,6 +195,7 @@ def expire(db: Database) -> Expired:
                 exports.expire(tx, due.id)
                 result.exports += 1
             last = due
+        on_file()
     url = ""
     while True:
         with db.transaction(identity.service()) as tx:
@@ -205,6 +206,7 @@ def expire(db: Database) -> Expired:
                 exports.forget_abandoned(tx, left)
                 result.abandoned += 1
             url = left
+        on_file()
 
 
 def _deleted(url: str, name: UUID | str, result: Expired) -> bool:
