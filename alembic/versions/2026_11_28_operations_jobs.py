@@ -143,6 +143,7 @@ DECLARE
     began timestamptz;
     done integer;
     handled bigint;
+    tries integer;
     state text;
     rule text;
     error text;
@@ -164,23 +165,33 @@ BEGIN
         run := pg_catalog.gen_random_uuid();
         began := pg_catalog.clock_timestamp();
         handled := 0;
-        state := NULL;
         error := NULL;
         FOREACH call IN ARRAY carnivore.job_calls(job, months_ahead) LOOP
+            tries := 0;
             LOOP
+                state := NULL;
                 BEGIN
                     -- No writer waits behind a change of partitions for longer.
-                    PERFORM pg_catalog.set_config('lock_timeout', '2s', true);
+                    PERFORM pg_catalog.set_config('lock_timeout', '2s', true),
+                        pg_catalog.set_config('carnivore.parent_first',
+                            CASE tries % 2 WHEN 0 THEN 'off' ELSE 'on' END, true);
                     EXECUTE call INTO done USING batch, reports_grace, run;
                 EXCEPTION WHEN OTHERS OR query_canceled THEN
                     GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, rule = CONSTRAINT_NAME;
-                    error := pg_catalog.rtrim(state || ' ' || rule);
                     done := 0;
                 END;
                 COMMIT;
                 handled := handled + done;
+                IF state IN ('55P03', '40P01') AND tries < 20 THEN
+                    tries := tries + 1;
+                    PERFORM pg_catalog.pg_sleep(pg_catalog.random() * tries / 10);
+                    CONTINUE;
+                END IF;
                 EXIT WHEN done < batch;
             END LOOP;
+            IF state IS NOT NULL THEN
+                error := pg_catalog.rtrim(state || ' ' || rule);
+            END IF;
             EXIT WHEN state = '57014';
         END LOOP;
         PERFORM carnivore.record_job(job, began, error, pg_catalog.jsonb_build_object('handled', handled));
