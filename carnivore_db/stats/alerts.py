@@ -52,6 +52,6 @@ def _jobs(stats: Stats) -> Iterator[Alert]:
 
 
 def _unusual(stats: Stats) -> Iterator[Alert]:
-    for kind, reports in (stats.unusual or {}).items():
+    for kind, reports in stats.unusual.items():
         if reports:
-            yield Alert("unusual_access", kind, f"{reports} reports")
+            yield Alert("unusual_access", kind, f"{reports:,} reports in {stats.unusual_days} days")

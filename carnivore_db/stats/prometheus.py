@@ -55,10 +55,9 @@ def registry(stats: Stats) -> CollectorRegistry:
     gauge("pending_deltas", "Accesses not yet added to their reports, counted up to 10001.").set(
         stats.pending
     )
-    if stats.unusual is not None:
-        unusual = gauge("unusual_reports", "Reports opened in an unusual way of late.", "kind")
-        for kind, count in stats.unusual.items():
-            unusual.labels(kind).set(count)
+    unusual = gauge("unusual_reports", "Reports opened in an unusual way of late.", "kind")
+    for kind, count in stats.unusual.items():
+        unusual.labels(kind).set(count)
     found = gauge("alerts", "What needs attention, by what it is.", "code")
     number = Counter(alert.code for alert in alerts(stats))
     for code in CODES:

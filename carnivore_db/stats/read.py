@@ -43,6 +43,28 @@ _JOBS = text("""
         coalesce(last_succeeded_at, created_at) + every < :now AS overdue
     FROM carnivore.jobs ORDER BY job
 """)
+# What is unusual is what access_log.unusual says, and accesses after the report's end.
+_UNUSUAL = text("""
+    WITH accesses AS (
+        SELECT access.report_id, access.ip_address, access.accessed_at >= report.expires_at AS late,
+            count(*) OVER (
+                PARTITION BY access.report_id ORDER BY access.accessed_at
+                RANGE BETWEEN interval '59.999999 seconds' PRECEDING AND CURRENT ROW
+            ) AS within_a_minute
+        FROM public.report_access_log AS access
+        JOIN public.generated_reports AS report ON report.id = access.report_id
+        JOIN public.user_sessions AS session ON session.id = report.session_id
+        WHERE access.accessed_at >= :since AND NOT session.is_test
+    ), totals AS (
+        SELECT report_id, count(DISTINCT ip_address) AS addresses, max(within_a_minute) AS burst,
+            count(*) FILTER (WHERE late) AS after_end
+        FROM accesses GROUP BY report_id
+    )
+    SELECT count(*) FILTER (WHERE addresses >= :addresses) AS addresses,
+        count(*) FILTER (WHERE burst >= :burst) AS burst,
+        count(*) FILTER (WHERE after_end >= :after_end) AS after_end
+    FROM totals
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +133,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What was seen. `pending` deltas are counted up to one more than COUNT_LIMIT; `unusual` are reports by
-    what makes them so, None where the database cannot tell."""
+    """What was seen. `pending` deltas are counted up to one more than COUNT_LIMIT; `unusual` are reports of
+    the last `unusual_days` by what makes them so."""
 
     taken_at: datetime
     database: str
@@ -121,7 +143,7 @@ class Stats:
     months: list[Months]
     pending: int
     jobs: list[Job]
-    unusual: dict[str, int] | None
+    unusual: dict[str, int]
     unusual_days: int
 
 
@@ -234,5 +256,11 @@ def _jobs(connection: Connection, now: datetime) -> list[Job]:
     return [Job(**row) for row in connection.execute(_JOBS, {"now": now}).mappings()]
 
 
-def _unusual(connection: Connection, settings: Settings, now: datetime) -> dict[str, int] | None:
-    return None
+def _unusual(connection: Connection, settings: Settings, now: datetime) -> dict[str, int]:
+    wanted = {
+        "since": now - timedelta(days=settings.unusual_days),
+        "addresses": settings.unusual_addresses,
+        "burst": settings.unusual_burst,
+        "after_end": settings.unusual_after_end,
+    }
+    return dict(connection.execute(_UNUSUAL, wanted).mappings().one())

@@ -11,9 +11,13 @@ from carnivore_db.stats.alerts import alerts, at_most
 from carnivore_db.stats.read import HORIZON, Growth, Partition, Stats
 from carnivore_db.stats.units import readable
 
-# The longest bar; a narrow terminal has shorter ones. What stands beside it takes about so many columns.
+# The longest bar, and the shortest: a narrow terminal has shorter ones.
 _WIDEST = 60
-_BESIDE = 36
+_SHORTEST = 8
+# A size as text, and what stands between four columns.
+_SIZE = 10
+_BETWEEN = 6
+_KINDS = {"addresses": "by their addresses", "burst": "by a burst", "after_end": "by opens after their end"}
 
 
 def render(stats: Stats, console: Console) -> None:
@@ -50,7 +54,7 @@ def _sizes(stats: Stats, console: Console) -> None:
 
 def _growth(growth: Growth | None) -> str:
     if growth is None:
-        return "no sample"
+        return "no sample yet"
     a_day = growth.bytes_per_day
     return f"{'+' if a_day > 0 else ''}{readable(a_day)}"
 
@@ -58,10 +62,13 @@ def _growth(growth: Growth | None) -> str:
 def _chart(title: str, partitions: list[Partition], console: Console) -> None:
     console.print()
     console.print(Text(title, style="bold"))
-    width = max(8, min(_WIDEST, console.width - _BESIDE))
+    rows = [_rows(partition) for partition in partitions]
+    labels = [partition.label for partition in partitions]
+    beside = max(map(len, ("month", *labels))) + _SIZE + max(map(len, ("rows, est.", *rows))) + _BETWEEN
+    width = max(_SHORTEST, min(_WIDEST, console.width - beside))
     largest = max((partition.bytes for partition in partitions), default=0)
     shown = Table(
-        Column("month", overflow="fold"),
+        Column("month", no_wrap=True),
         Column("", width=width),
         Column("size", justify="right", no_wrap=True),
         Column("rows, est.", justify="right", no_wrap=True),
@@ -69,15 +76,17 @@ def _chart(title: str, partitions: list[Partition], console: Console) -> None:
         pad_edge=False,
         header_style="dim",
     )
-    for partition in partitions:
-        rows = "" if partition.rows_estimated is None else f"{partition.rows_estimated:,}"
-        label = Text(partition.label)
-        if partition.rows is not None:
-            rows = at_most(partition.rows)
-            label.stylize("bold red" if partition.rows else "")
+    for partition, number in zip(partitions, rows, strict=True):
+        style = "bold red" if partition.rows else ""
         bar = _bar(partition, largest, width, console)
-        shown.add_row(label, bar, readable(partition.bytes), Text(rows, style=label.style))
+        shown.add_row(Text(partition.label, style), bar, readable(partition.bytes), Text(number, style))
     console.print(shown)
+
+
+def _rows(partition: Partition) -> str:
+    if partition.rows is not None:
+        return at_most(partition.rows)
+    return "" if partition.rows_estimated is None else f"{partition.rows_estimated:,}"
 
 
 def _bar(partition: Partition, largest: int, width: int, console: Console) -> RenderableType:
@@ -110,9 +119,8 @@ def _jobs(stats: Stats, console: Console) -> None:
             )
         console.print(shown)
     console.print(f"Access deltas pending: {at_most(stats.pending)}.", highlight=False)
-    if stats.unusual is not None:
-        kinds = ", ".join(f"{count:,} by {kind}" for kind, count in stats.unusual.items())
-        console.print(f"Reports opened unusually in {stats.unusual_days} days: {kinds}.", highlight=False)
+    kinds = ", ".join(f"{count:,} {_KINDS[kind]}" for kind, count in stats.unusual.items())
+    console.print(f"Reports unusual within {stats.unusual_days} days: {kinds}.", highlight=False)
 
 
 def _alerts(stats: Stats, console: Console) -> None:
