@@ -181,6 +181,7 @@ BEGIN
                     done := 0;
                 END;
                 COMMIT;
+                done := coalesce(done, 0);
                 handled := handled + done;
                 IF state IN ('55P03', '40P01') AND tries < 20 THEN
                     tries := tries + 1;
