@@ -50,7 +50,7 @@ _DUE = {
                 SELECT part.oid FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class AS part
                     ON part.oid = inhrelid
                 WHERE inhparent = CAST('conversation.logs' AS regclass) AND CAST(substring(
-                    pg_get_expr(part.relpartbound, part.oid) FROM 'TO \\(''([^'']+)''\\)') AS timestamptz)
+                    pg_get_expr(part.relpartbound, part.oid) FROM 'TO \(''([^'']+)''\)') AS timestamptz)
                     <= now() - interval '30 days'))
     """),
 }

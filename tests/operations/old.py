@@ -71,7 +71,10 @@ def fill(owner: psycopg.Connection, folder: Path, number: int = 3) -> list[Path]
     """Twice `number` rows that are due for each rule; returns the files of the exports, made below `folder`."""
     values = {"number": number, "folder": str(folder)}
     with owner.transaction():
+        # As the migrating role, whose partition it is then.
+        owner.execute("SELECT set_config('role', tableowner, true) FROM pg_tables WHERE tablename = 'logs'")
         owner.execute("SELECT carnivore.create_logs_partition('2024-05-01')")
+        owner.execute("SET LOCAL ROLE none")
         for script in (_CALCULATOR, _REPORTS, _ACCESSES, _LOGS):
             owner.execute(script, values if "%(" in script else None)
         owner.execute("SET LOCAL session_replication_role = replica")
