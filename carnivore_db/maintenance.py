@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any, Literal
 
 from sqlalchemy import Engine, text
@@ -35,7 +35,7 @@ _CHAT: dict[str, jobs.Job] = {"weekly_limits": "reset_weekly_limits", "message_a
 
 Status = Literal["done", "skipped", "failed"]
 Did = dict[str, int]
-# Called with what was done since the last call, and the whole where it is known.
+# Called with what is done so far, and the whole where it is known.
 OnProgress = Callable[[int, int | None], None]
 
 
@@ -84,14 +84,16 @@ class Outcome:
 
 def steps(db: Database, pace: Pace) -> list[Step]:
     """Everything, in the order in which it runs: room for what comes, what was counted late, what is old,
-    the chat's own jobs, and last what looks at the rest."""
+    the chat's own jobs, and last a look at what is left."""
     return [
         Step("partitions", "coming months' partitions", lambda _: _partitions(db)),
         Step("fold", "access counts folded", lambda _: {"folded": fold_access_counts(db.engine)}),
+        # Before the archive: a month that is away is not counted any more.
+        Step("analytics", "rollup of accesses", lambda _: _refresh(db)),
+        Step("archive", "old months into cold storage", lambda on: _archive(db, on)),
         *(_retention(db, rule, pace) for rule in retention.RULES),
         *(_chat(db, name, job, pace) for name, job in _CHAT.items()),
-        Step("analytics", "rollup of accesses", lambda _: _function(db, "analytics.refresh()")),
-        Step("sizes", "sizes sampled", lambda _: _function(db, "carnivore.record_partition_sizes()")),
+        Step("sizes", "sizes sampled", lambda _: _sample(db)),
     ]
 
 
@@ -104,8 +106,15 @@ def _partitions(db: Database) -> Did:
 
 def _retention(db: Database, rule: Rule, pace: Pace) -> Step:
     def run(on_progress: OnProgress) -> Did:
-        on_progress(0, rule.due(db))
-        return {"deleted": rule.delete(db, pace, lambda deleted: on_progress(deleted, None))}
+        due, gone = rule.due(db), 0
+
+        def on_deleted(deleted: int) -> None:
+            nonlocal gone
+            gone += deleted
+            on_progress(gone, due)
+
+        on_progress(0, due)
+        return {"deleted": rule.delete(db, pace, on_deleted)}
 
     return Step(rule.name, rule.title, run)
 
@@ -115,13 +124,45 @@ def _chat(db: Database, name: str, job: jobs.Job, pace: Pace) -> Step:
     return Step(name, title, lambda _: {"rows": jobs.run(db.engine, job, batch=pace.batch)})
 
 
-def _function(db: Database, signature: str) -> Did:
-    """Call a function that a later revision brings."""
+def _refresh(db: Database) -> Did:
     with db.engine.begin() as connection:
-        if not connection.scalar(text("SELECT to_regprocedure(:name) IS NOT NULL"), {"name": signature}):
-            raise Skipped("not in this database")
-        connection.execute(text(f"SELECT FROM {signature}"))
-    return {}
+        return {"days": connection.execute(text("SELECT analytics.refresh()")).scalar_one()}
+
+
+def _sample(db: Database) -> Did:
+    with db.engine.begin() as connection:
+        noted = connection.execute(text("SELECT carnivore.record_partition_sizes()")).scalar_one()
+        return {"relations": noted}
+
+
+def _archive(db: Database, on_progress: OnProgress) -> Did:
+    settings = db.settings
+    if settings.archive_location is None:
+        raise Skipped("CARNIVORE_DB_ARCHIVE_LOCATION is not set: old months stay")
+    try:
+        from carnivore_db.partitions import archive  # noqa: PLC0415 - an extra of its own
+    except ImportError as error:
+        needed = f"the archive needs pip install 'carnivore-db[operations]' ({error.name} is missing)"
+        raise LookupError(needed) from None
+
+    def on_step(step: archive.Step) -> None:
+        on_progress(step.done, step.total or None)
+
+    outcome = archive.archive_due(
+        db.engine,
+        settings.archive_location,
+        now=datetime.now(UTC),
+        access_log_after_days=settings.archive_access_log_after_days,
+        logs=settings.archive_logs,
+        lock_timeout_ms=settings.partition_lock_timeout_ms,
+        on_step=on_step,
+    )
+    if outcome.busy:
+        raise Skipped("another run of the archive is at work")
+    did = {"months": len(outcome.done), "rows": sum(month.rows for month in outcome.done)}
+    if outcome.failed:
+        raise Partly(did, outcome.failed)
+    return did
 
 
 @contextmanager

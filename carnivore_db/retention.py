@@ -134,7 +134,7 @@ def _logs_due(db: Database) -> int:
 def _delete_logs(db: Database, pace: Pace, on_deleted: OnDeleted) -> int:
     """Where logs are archived the archive drops them, once it has read them back; nothing else may."""
     if db.settings.archive_logs:
-        if left := _logs_due(db):
+        if left := jobs.count_unarchived(db.engine):
             raise ArchiveFirst(f"{left} old logs wait for the archive, and stay")
         return 0
     return _run(db, "delete_old_logs", pace, on_deleted)

@@ -74,18 +74,21 @@ class Storage:
 
 
 def delete(url: str) -> None:
-    """Delete a file, and what a killed writer left of it; none there is no error.
-
-    Raises StorageError, also where neither the learner's folder nor the location is on this machine: the
-    file may lie on another.
-    """
+    """Delete a file, and what a killed writer left of it; none there is no error. Raises StorageError."""
     fs, path = _reach(url)
-    if _is_local(fs) and not any(folder.is_dir() for folder in list(Path(path).parents)[:2]):
-        raise StorageError("its folder is not on this machine")
     with explained():
         for each in (path, _part(path)) if _is_local(fs) else (path,):
             with suppress(FileNotFoundError):
                 fs.rm_file(each)
+
+
+def elsewhere(url: str) -> bool:
+    """Whether a local file may lie on another machine: neither its folder nor the one above is here.
+
+    Raises LookupError, StorageError.
+    """
+    fs, path = _reach(url)
+    return _is_local(fs) and not any(folder.is_dir() for folder in list(Path(path).parents)[:2])
 
 
 def read(url: str) -> BinaryIO:

@@ -119,7 +119,7 @@ BEGIN
         WHEN 'weekly_limits' THEN ARRAY['SELECT conversation.reset_weekly_limits($1, $3)']
         WHEN 'message_archive' THEN ARRAY['SELECT conversation.archive_messages($1, $3)']
         -- These come with later revisions.
-        WHEN 'analytics' THEN CASE WHEN to_regprocedure('analytics.refresh()') IS NOT NULL
+        WHEN 'analytics' THEN CASE WHEN to_regprocedure('analytics.refresh(date)') IS NOT NULL
             THEN ARRAY['SELECT 0 FROM analytics.refresh()'] END
         WHEN 'sizes' THEN CASE WHEN to_regprocedure('carnivore.record_partition_sizes()') IS NOT NULL
             THEN ARRAY['SELECT 0 FROM carnivore.record_partition_sizes()'] END
@@ -157,8 +157,8 @@ BEGIN
         RETURN;
     END IF;
     <<jobs>>
-    FOREACH job IN ARRAY ARRAY['partitions', 'fold', 'calculator_sessions', 'reports', 'idle_conversations',
-        'old_logs', 'weekly_limits', 'message_archive', 'analytics', 'sizes']
+    FOREACH job IN ARRAY ARRAY['partitions', 'fold', 'analytics', 'calculator_sessions', 'reports',
+        'idle_conversations', 'old_logs', 'weekly_limits', 'message_archive', 'sizes']
     LOOP
         CONTINUE WHEN job = 'old_logs' AND NOT old_logs;
         CONTINUE WHEN carnivore.job_calls(job) IS NULL;

@@ -111,9 +111,7 @@ def revision(connection: Connection) -> str | Refused:
 
 def jobs(connection: Connection) -> list[dict[str, Any]] | Refused:
     """The scheduled jobs by name: when each last ended well, its last error, and whether it is overdue."""
-    return attempt(
-        connection, lambda: [dict(row) for row in connection.execute(text(_JOBS)).mappings()]
-    )
+    return attempt(connection, lambda: [dict(row) for row in connection.execute(text(_JOBS)).mappings()])
 
 
 def insert_test(connection: Connection) -> dict[str, Any] | Refused:

@@ -116,9 +116,7 @@ def _shown_running(db: Database, step: Step, progress: Progress) -> Outcome:
     task = progress.add_task(step.title, total=None)
 
     def on_progress(done: int, total: int | None) -> None:
-        progress.update(task, advance=done)
-        if total is not None:
-            progress.update(task, total=total)
+        progress.update(task, completed=done, total=total)
 
     outcome = maintenance.run(db, step, on_progress)
     progress.remove_task(task)

@@ -42,23 +42,28 @@ _DELETED = text("""
     SELECT CAST(metadata ->> 'deleted' AS integer) FROM conversation.logs
     WHERE created_at = now() AND metadata ->> 'job_id' = CAST(:run AS text)
 """)
+_OLD_LOGS = r"""
+    SELECT count(*) FROM conversation.logs AS l WHERE l.created_at < now() - interval '30 days' AND (
+        l.tableoid = CAST('conversation.logs_default' AS regclass)
+        OR l.tableoid IN (
+            SELECT part.oid FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class AS part
+                ON part.oid = inhrelid
+            WHERE inhparent = CAST('conversation.logs' AS regclass) AND CAST(substring(
+                pg_get_expr(part.relpartbound, part.oid) FROM 'TO \(''([^'']+)''\)') AS timestamptz)
+                <= now() - interval '30 days'))
+"""
 # As the jobs' functions have it.
 _DUE = {
     "delete_expired_sessions": text("""
         SELECT count(*) FROM conversation.sessions AS s WHERE NOT s.is_completed
             AND s.started_at < now() - interval '7 days' AND s.last_activity_at < now() - interval '7 days'
     """),
-    "delete_old_logs": text(r"""
-        SELECT count(*) FROM conversation.logs AS l WHERE l.created_at < now() - interval '30 days' AND (
-            l.tableoid = CAST('conversation.logs_default' AS regclass)
-            OR l.tableoid IN (
-                SELECT part.oid FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class AS part
-                    ON part.oid = inhrelid
-                WHERE inhparent = CAST('conversation.logs' AS regclass) AND CAST(substring(
-                    pg_get_expr(part.relpartbound, part.oid) FROM 'TO \(''([^'']+)''\)') AS timestamptz)
-                    <= now() - interval '30 days'))
-    """),
+    "delete_old_logs": text(_OLD_LOGS),
 }
+# A month that was restored from cold storage is in it too, and stays for its time.
+_UNARCHIVED = text(f"""{_OLD_LOGS} AND l.tableoid <> ALL (ARRAY(
+    SELECT CAST(restored_as AS oid) FROM carnivore.archived_partitions
+    WHERE restored_as IS NOT NULL AND keep_until > now()))""")
 
 
 @validated
@@ -123,3 +128,9 @@ def count_due(engine: Engine, job: Cleanup) -> int:
     """How many rows a deletion would delete now; as the migrating role."""
     with engine.connect() as connection:
         return int(connection.execute(_DUE[job]).scalar_one())
+
+
+def count_unarchived(engine: Engine) -> int:
+    """How many old logs are in no archive; as the migrating role."""
+    with engine.connect() as connection:
+        return int(connection.execute(_UNARCHIVED).scalar_one())

@@ -182,7 +182,8 @@ def expire(db: Database, *, on_file: Callable[[], None] = lambda: None) -> Expir
     """Delete the files whose time has come, and their URLs; then those that no export has any more: of
     learners who were erased, and of attempts that came to nothing. `on_file` is called after each.
 
-    Wherever they lie. Safe at any time and in any number at once; a second run finds nothing.
+    Wherever they lie, but for local folders of another machine: these are failures. Safe at any time and in
+    any number at once; a second run finds nothing.
     """
     result = Expired()
     last: Export | None = None
@@ -212,6 +213,8 @@ def expire(db: Database, *, on_file: Callable[[], None] = lambda: None) -> Expir
 
 def _deleted(url: str, name: UUID | str, result: Expired) -> bool:
     try:
+        if files.elsewhere(url):  # the file would stay there, and nobody would know of it any more
+            raise StorageError("its folder is not on this machine")
         files.delete(url)
     except (LookupError, StorageError) as error:
         result.failed[name] = str(error)

@@ -1,4 +1,4 @@
-"""One migrated database a test, the package's way into it as the migrating role, and a second pair of eyes."""
+"""A migrated database for each test, the package's way in as the migrating role, and a second look."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

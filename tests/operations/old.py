@@ -30,8 +30,7 @@ FROM session, (VALUES (interval '91 days', true), ('400 days', true), ('89 days'
     AS kind (age, due), generate_series(1, CASE WHEN kind.due THEN %(number)s ELSE 1 END)
 """
 _ACCESSES = """
-INSERT INTO public.report_access_log (report_id, accessed_at) SELECT id, created_at
-FROM public.generated_reports
+INSERT INTO public.report_access_log (report_id) SELECT id FROM public.generated_reports
 """
 _EXPORTS = """
 WITH learner AS (
@@ -68,7 +67,7 @@ FROM (VALUES (timestamptz '2024-05-05', true), ('2024-07-07', true), (now() - in
 
 
 def fill(owner: psycopg.Connection, folder: Path, number: int = 3) -> list[Path]:
-    """Twice `number` rows that are due for each rule; returns the files of the exports, made below `folder`."""
+    """Twice `number` rows that are due for each rule; returns the exports' files, made below `folder`."""
     values = {"number": number, "folder": str(folder)}
     with owner.transaction():
         # As the migrating role, whose partition it is then.
