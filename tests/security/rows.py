@@ -136,6 +136,16 @@ GOOD: dict[str, Row] = {
         "export_format": "csv",
         "filters": Jsonb({"type": "vocabulary"}),
     },
+    # The owner's alone.
+    "carnivore.jobs": {
+        "job": "new_job",
+        "every": "1 day",
+        "last_started_at": NOW,
+        "last_finished_at": NOW,
+        "last_succeeded_at": NOW,
+        "last_error": "55P03",
+        "last_result": Jsonb({"rows": 1}),
+    },
     # A login brings its profile; this one's was deleted.
     "conversation.profiles": {"id": MALLORY, "email": "mallory@example.com", "week_reset_date": MONDAY},
     "conversation.scenarios": {
