@@ -29,7 +29,8 @@ def _keys(s: Session, table: str) -> list[int]:
 def expired_calculator_sessions_go_oldest_first_and_paid_ones_stay(s: Session) -> None:
     aged = (
         f"INSERT INTO {CALCULATORS} (id, session_token, payment_status, pricing_tier, amount_paid,"
-        " created_at, last_active_at, expires_at) SELECT %s, 'calculatorTokenOfX_0123456789-' || %s, %s, %s, %s,"
+        " created_at, last_active_at, expires_at)"
+        " SELECT %s, 'calculatorTokenOfX_0123456789-' || %s, %s, %s, %s,"
         " now() - interval '99 days', now() - interval '99 days', now() - %s * interval '1 day'"
     )
     for key, status, days in (
