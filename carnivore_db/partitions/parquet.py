@@ -29,7 +29,8 @@ _CHUNK = 2**20
 # PostgreSQL's types that keep theirs.
 TYPED = {"bigint": pa.int64(), "timestamp with time zone": pa.timestamp("us", tz="UTC")}
 COLUMNS = text("""
-    SELECT format('%I', attname) AS quoted, attname, format_type(atttypid, atttypmod) AS kind FROM pg_attribute
+    SELECT format('%I', attname) AS quoted, attname, format_type(atttypid, atttypmod) AS kind
+    FROM pg_attribute
     WHERE attrelid = CAST(:relation AS regclass) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """)
 _KEY = text("""

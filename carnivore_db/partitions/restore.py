@@ -1,21 +1,22 @@
-"""Back from cold storage: a month's files are checked, loaded beside their table and attached; and the archive's
-own inspection.
+"""Back from cold storage: a month's files are checked, loaded beside their table and attached.
 
-The table that is loaded stands in the schema carnivore with its foreign keys: a report that is deleted meanwhile
-takes its rows along. A load that was stopped is begun anew; the files stay until the month is archived again.
+The table that is loaded stands in the schema carnivore with its foreign keys: a report that is deleted
+meanwhile takes its rows along. A load that was stopped is begun anew; the files stay until the month is
+archived again.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, TextClause, text
 
-from carnivore_db.errors import AlreadyExists, ArchiveDamaged, Busy, CarnivoreError, NotArchived, NotFound
+from carnivore_db.errors import AlreadyExists, ArchiveDamaged, Busy, NotArchived, NotFound
 from carnivore_db.partitions import parquet
-from carnivore_db.partitions.archive import ACCESS_LOG, LOGS, OnStep, Step
+from carnivore_db.partitions.archive import ACCESS_LOG, LOGS
 from carnivore_db.partitions.locks import locked, turn
+from carnivore_db.partitions.steps import OnStep, Step, end_of, shown
 
 KEEP = timedelta(days=30)
 # What close_* functions give a partition; they must not count rows that were counted when they were new.
@@ -61,16 +62,12 @@ _RESTORED = text("""
     SET restored_as = CAST(:partition AS regclass), keep_until = :keep_until
     WHERE parent = :parent AND month = :month AND dropped_at IS NOT NULL
 """)
-_DONE = text("""
-    SELECT parent, month, part, file_url, sha256, rows FROM carnivore.archived_partitions
-    WHERE dropped_at IS NOT NULL ORDER BY parent, month, part
-""")
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What came back: the partition, its rows of the archive, rows left out because what they belong to is gone
-    for good, and rows that had come late and lay in the DEFAULT partition."""
+    """What came back: the partition, its rows of the archive, rows left out because what they belong to is
+    gone, and rows that had come late and lay in the DEFAULT partition."""
 
     name: str
     rows: int
@@ -105,31 +102,6 @@ def restore(
         return _Load(connection, parent, month.replace(day=1), lock_timeout_ms, on_step).run(now + keep)
 
 
-def verify(
-    engine: Engine, on_step: OnStep = lambda step: None
-) -> Iterator[tuple[Any, CarnivoreError | None]]:
-    """Read every file of the archive and compare it with its manifest and the ledger. Yields each row of the
-    ledger (parent, month, part, file_url, rows) with what is wrong with its file, or None."""
-    with engine.connect() as connection, connection.begin():
-        parts = connection.execute(_DONE).all()
-    for part in parts:
-        name = f"{part.parent.partition('.')[2]}_{part.month:%Y_%m}"
-        try:
-            manifest = parquet.check(
-                part.file_url, sha256=part.sha256, on_rows=_shown(name, "verify", on_step)
-            )
-            if manifest.rows != part.rows or manifest.month != f"{part.month:%Y-%m}":
-                raise ArchiveDamaged("manifest")
-        except CarnivoreError as error:
-            yield part, error
-        else:
-            yield part, None
-
-
-def _shown(name: str, what: str, on_step: OnStep) -> parquet.OnRows:
-    return lambda done, total: on_step(Step(name, what, done, total))
-
-
 class _Load:
     """One month on its way back."""
 
@@ -146,14 +118,13 @@ class _Load:
             f"carnivore.{self._name}",
         )
         self._key = {"parent": parent, "month": month}
-        following = date(month.year + month.month // 12, month.month % 12 + 1, 1)
-        self._lower, self._upper = (f"{day} 00:00:00+00" for day in (month, following))
+        self._lower, self._upper = f"{month} 00:00:00+00", f"{end_of(month):%Y-%m-%d} 00:00:00+00"
 
     def run(self, keep_until: datetime) -> Restored:
         parts = self._parts()
         manifests = [
             parquet.check(
-                part.file_url, sha256=part.sha256, on_rows=_shown(self._name, "verify", self._on_step)
+                part.file_url, sha256=part.sha256, on_rows=shown(self._name, "verify", self._on_step)
             )
             for part in parts
         ]
@@ -220,7 +191,7 @@ class _Load:
         return list(self._connection.execute(_FOREIGN, {"parent": self._parent}).all())
 
     def _load(self, part: Row[Any], manifest: parquet.Manifest) -> None:
-        on_rows = _shown(self._name, "load", self._on_step)
+        on_rows = shown(self._name, "load", self._on_step)
         with self._connection.begin():
             insert = self._insertion(manifest)
         done = 0
@@ -293,7 +264,8 @@ class _Load:
             self._do(
                 f"ALTER TABLE {facts.spare} ENABLE TRIGGER USER",
                 f"ALTER TABLE {self._aside} SET SCHEMA {self._schema}",
-                f"COMMENT ON TABLE {self._partition} IS '{_KIND[self._parent]} of {self._month:%Y-%m} (UTC).'",
+                f"COMMENT ON TABLE {self._partition} IS"
+                f" '{_KIND[self._parent]} of {self._month:%Y-%m} (UTC).'",
                 f"SELECT {_CLOSE[self._parent]}('{self._partition}')",
                 f"ALTER TABLE {self._parent} ATTACH PARTITION {self._partition}"
                 f" FOR VALUES FROM ('{self._lower}') TO ('{self._upper}')",
