@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from carnivore_db.errors import ArchiveDamaged, CarnivoreError, StorageError, Unavailable
+from carnivore_db.errors import ArchiveDamaged, Busy, CarnivoreError, StorageError, Unavailable
 from carnivore_db.partitions import parquet
 from carnivore_db.partitions.locks import turn
-from carnivore_db.partitions.steps import Archived, OnStep, Run, end_of, shown
+from carnivore_db.partitions.steps import Archived, OnStep, Run, clear, end_of, shown
 from carnivore_db.storage import Storage
 
 ACCESS_LOG = "public.report_access_log"
@@ -125,6 +125,10 @@ def archive_due(
     with turn(engine) as connection:
         if connection is None:
             return Outcome(busy=True, logs_may_go=not logs)
+        try:
+            clear(connection, lock_timeout_ms)
+        except Busy as error:
+            outcome.failed["a restore that was stopped"] = error
         with connection.begin():
             unfinished = connection.execute(_UNFINISHED).all()
             months = due(connection, now=now, access_log_after_days=access_log_after_days, logs=logs)

@@ -16,7 +16,7 @@ from carnivore_db.errors import AlreadyExists, ArchiveDamaged, Busy, NotArchived
 from carnivore_db.partitions import parquet
 from carnivore_db.partitions.archive import ACCESS_LOG, LOGS
 from carnivore_db.partitions.locks import locked, turn
-from carnivore_db.partitions.steps import OnStep, Step, end_of, shown
+from carnivore_db.partitions.steps import MARK, OnStep, Step, clear, end_of, shown
 
 KEEP = timedelta(days=30)
 # What close_* functions give a partition; they must not count rows that were counted when they were new.
@@ -26,7 +26,6 @@ _CLOSE = {
 }
 _KIND = {ACCESS_LOG: "Accesses", LOGS: "Events"}
 _ATTEMPTS = 5
-_MARK = "Being restored from the archive."
 _PARTS = text("""
     SELECT part, file_url, sha256, rows FROM carnivore.archived_partitions
     WHERE parent = :parent AND month = :month AND dropped_at IS NOT NULL
@@ -37,7 +36,6 @@ _UNFINISHED = text("""
     SELECT EXISTS (SELECT FROM carnivore.archived_partitions
         WHERE parent = :parent AND month = :month AND detached_at IS NOT NULL AND dropped_at IS NULL)
 """)
-_LEFT = text("SELECT obj_description(to_regclass(:aside), 'pg_class')")
 _THERE = text("SELECT to_regclass(:partition) IS NOT NULL")
 # The column that it is partitioned by, its DEFAULT partition, all its columns.
 _PARENT = text("""
@@ -128,7 +126,7 @@ class _Load:
             )
             for part in parts
         ]
-        self._clear()
+        clear(self._connection, self._lock_timeout_ms)
         self._make()
         for part, manifest in zip(parts, manifests, strict=True):
             self._load(part, manifest)
@@ -154,19 +152,6 @@ class _Load:
         for statement in statements:
             self._connection.exec_driver_sql(statement)
 
-    def _clear(self) -> None:
-        """Drop what a load that was stopped has left."""
-        with self._connection.begin():
-            left = self._connection.scalar(_LEFT, {"aside": self._aside})
-        if left == _MARK:
-            locked(
-                self._connection,
-                self._parent,
-                self._lock_timeout_ms,
-                lambda: self._do(f"DROP TABLE {self._aside}"),
-                dropping=True,
-            )
-
     def _make(self) -> None:
         """An empty table, closed to everybody, with all that a partition has but its triggers."""
 
@@ -177,7 +162,7 @@ class _Load:
                 f"CREATE TABLE {self._aside} (LIKE {self._parent} INCLUDING CONSTRAINTS INCLUDING DEFAULTS"
                 " INCLUDING INDEXES INCLUDING STORAGE INCLUDING COMPRESSION,"
                 f" CONSTRAINT prepared CHECK ({within}))",
-                f"COMMENT ON TABLE {self._aside} IS '{_MARK}'",
+                f"COMMENT ON TABLE {self._aside} IS '{MARK}'",
                 f"ALTER TABLE {self._aside} ENABLE ROW LEVEL SECURITY",
                 f"REVOKE ALL ON {self._aside} FROM PUBLIC, anon, authenticated, service_role",
             )

@@ -22,6 +22,16 @@ from carnivore_db.partitions import parquet
 from carnivore_db.partitions.locks import locked
 
 _ATTEMPTS = 5
+# What a restore calls the table that it loads.
+MARK = "Being restored from the archive."
+_LEFT = text("""
+    SELECT parent.address AS parent, format('%I.%I', nspname, c.relname) AS aside
+    FROM (VALUES ('public.report_access_log', 'report_access_log'), ('conversation.logs', 'logs'))
+        AS parent (address, name)
+    JOIN pg_class AS c ON c.relname ~ concat('^', parent.name, '_[0-9]{4}_[0-9]{2}$') AND c.relkind = 'r'
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace AND nspname = 'carnivore'
+    WHERE obj_description(c.oid, 'pg_class') = :mark
+""")
 _SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 _DETACHED = text("""
     UPDATE carnivore.archived_partitions
@@ -77,6 +87,21 @@ def shown(name: str, what: str, on_step: OnStep) -> parquet.OnRows:
 def end_of(month: date) -> datetime:
     """The moment when a month is over."""
     return datetime(month.year + month.month // 12, month.month % 12 + 1, 1, tzinfo=UTC)
+
+
+def clear(connection: Connection, lock_timeout_ms: int) -> None:
+    """Drop what restores that were stopped have left; the archive has its rows. Raises Busy."""
+    with connection.begin():
+        left = connection.execute(_LEFT, {"mark": MARK}).all()
+    for table in left:
+        drop = text(f"DROP TABLE {table.aside}")
+        locked(
+            connection,
+            table.parent,
+            lock_timeout_ms,
+            lambda drop=drop: connection.execute(drop),
+            dropping=True,
+        )
 
 
 class Run:
