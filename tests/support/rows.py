@@ -68,6 +68,7 @@ _ROWS: tuple[tuple[str, str], ...] = (
         SET LOCAL carnivore.access_counting = 'immediate';
         """,
     ),
+    ("analytics.access_days", "SELECT analytics.refresh();"),
     (
         "public.pricing_tiers",
         "INSERT INTO public.pricing_tiers (code) VALUES ('t' || replace(gen_random_uuid()::text, '-', ''));",
@@ -247,7 +248,7 @@ _TABLES = """
     SELECT format('%I.%I', n.nspname, c.relname)
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
-        AND (n.nspname IN ('public', 'vocabulary', 'conversation')
+        AND (n.nspname IN ('public', 'vocabulary', 'conversation', 'analytics')
             OR (n.nspname, c.relname) = ('auth', 'users'))
     ORDER BY 1
 """
