@@ -69,6 +69,10 @@ class ApiKeyNotFound(NotFound):
     """The learner has no key for this provider."""
 
 
+class NotArchived(NotFound):
+    """The archive has no rows of this month, or they are back in their table."""
+
+
 class SessionEnded(CarnivoreError):
     """The session had ended before. `ended_at` says when (UTC)."""
 
@@ -191,6 +195,14 @@ class StorageError(CarnivoreError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"a file could not be written, read or deleted: {reason}")
+
+
+class ArchiveDamaged(CarnivoreError):
+    """An archived file is not what its manifest says. `what` differs: file, manifest, rows or columns."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"an archived file is not what its manifest says: {what}")
 
 
 class ProgressKept(CarnivoreError):
