@@ -24,6 +24,7 @@ from tests.security import (  # noqa: F401
     promises_rights,
     promises_rows,
     promises_sessions,
+    promises_stats,
     promises_unchanging,
     promises_vocabulary_counting,
     promises_vocabulary_escape,

@@ -69,6 +69,12 @@ GOOD: dict[str, Row] = {
         "session_key": "9001",
         "refunded_amount": 10,
     },
+    "carnivore.partition_sizes": {
+        "day": "2026-03-02",
+        "relation": "public.stripe_events",
+        "bytes": 8192,
+        "rows": 10,
+    },
     # These are written by triggers alone.
     "vocabulary.abandoned_export_files": {"file_url": "s3://exports/two.csv"},
     "public.report_access_pending": {"report_id": 9001, "access_count": 1, "last_accessed_at": NOW},

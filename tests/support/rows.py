@@ -226,6 +226,7 @@ _ROWS: tuple[tuple[str, str], ...] = (
         INSERT INTO conversation.logs (level, event_type) VALUES ('error', 'database_error');
         """,
     ),
+    ("carnivore.partition_sizes", "SELECT carnivore.record_partition_sizes();"),
 )
 
 # The names that the refinement of the chat changes: what tells, the new one, the old one.
