@@ -8,11 +8,7 @@ from alembic import context
 from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.dialects.postgresql import CITEXT
 
-<<<<<<< HEAD
-from carnivore_db import health  # noqa: F401 - fills the metadata
-=======
-from carnivore_db import analytics  # noqa: F401 - fills the metadata
->>>>>>> op-analytics
+from carnivore_db import analytics, health  # noqa: F401 - fills the metadata
 from carnivore_db.base import AUTH_USERS, Base
 from carnivore_db.conversation import models as conversation  # noqa: F401 - fills the metadata
 from carnivore_db.migrations import VERSION_SCHEMA
