@@ -8,7 +8,7 @@ from alembic import context
 from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.dialects.postgresql import CITEXT
 
-from carnivore_db import health  # noqa: F401 - fills the metadata
+from carnivore_db import analytics, health  # noqa: F401 - fills the metadata
 from carnivore_db.base import AUTH_USERS, Base
 from carnivore_db.conversation import models as conversation  # noqa: F401 - fills the metadata
 from carnivore_db.migrations import VERSION_SCHEMA

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sqlalchemy import Engine, text
@@ -17,18 +17,11 @@ from carnivore_db.base import AUTH_USERS, Base
 from carnivore_db.conversation import jobs
 from carnivore_db.database import Database
 from carnivore_db.errors import CarnivoreError
+from carnivore_db.partitions.apply import apply
+from carnivore_db.partitions.plan import Policy
 from carnivore_db.retention import Pace, Rule
 
 _FOLD = text("SELECT public.fold_report_access(:batch)")
-_MONTHS = text("""
-    SELECT CAST(date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead) AS date)
-    FROM generate_series(0, CAST(:ahead AS integer)) AS ahead ORDER BY 1
-""")
-# The function that makes a partition of each partitioned table, closed as its revision says.
-_CREATE = {
-    "report_access_log": text("SELECT carnivore.create_access_log_partition(CAST(:month AS date))"),
-    "logs": text("SELECT carnivore.create_logs_partition(CAST(:month AS date))"),
-}
 # The lock of carnivore.maintain too.
 _TRY = text("SELECT pg_try_advisory_lock(CAST(CAST('carnivore.jobs' AS regclass) AS oid)::bigint)")
 _CHAT: dict[str, jobs.Job] = {"weekly_limits": "reset_weekly_limits", "message_archive": "archive_messages"}
@@ -86,7 +79,7 @@ def steps(db: Database, pace: Pace) -> list[Step]:
     """Everything, in the order in which it runs: room for what comes, what was counted late, what is old,
     the chat's own jobs, and last a look at what is left."""
     return [
-        Step("partitions", "coming months' partitions", lambda _: _partitions(db)),
+        Step("partitions", "months that are missing", lambda on: _partitions(db, on)),
         Step("fold", "access counts folded", lambda _: {"folded": fold_access_counts(db.engine)}),
         # Before the archive: a month that is away is not counted any more.
         Step("analytics", "rollup of accesses", lambda _: _refresh(db)),
@@ -97,11 +90,21 @@ def steps(db: Database, pace: Pace) -> list[Step]:
     ]
 
 
-def _partitions(db: Database) -> Did:
-    made, failed = create_partitions(db.engine, months_ahead=db.settings.partition_months_ahead)
-    if failed:
-        raise Partly({"made": len(made)}, failed)
-    return {"made": len(made)}
+def _partitions(db: Database, on_progress: OnProgress) -> Did:
+    settings = db.settings
+    outcome = apply(
+        db.engine,
+        now=datetime.now(UTC),
+        policy=Policy(settings.partition_months_ahead, keep_old=settings.archive_logs),
+        lock_timeout_ms=settings.partition_lock_timeout_ms,
+        on_step=lambda _, number, total: on_progress(number, total),
+    )
+    if outcome.busy:
+        raise Skipped("another run of the partitions is at work")
+    did = {"made": len(outcome.done), "rows moved": sum(month.rows for month in outcome.done)}
+    if outcome.failed:
+        raise Partly(did, outcome.failed)
+    return did
 
 
 def _retention(db: Database, rule: Rule, pace: Pace) -> Step:
@@ -205,32 +208,6 @@ def _shown(error: Exception) -> str:
     """Our own errors quote no row; of others only their kind is known not to."""
     ours = isinstance(error, CarnivoreError | LookupError)
     return str(error) if ours else type(error).__name__
-
-
-def create_partitions(
-    engine: Engine, *, months_ahead: int = 3
-) -> tuple[list[str], dict[str, CarnivoreError]]:
-    """Make the missing partitions from this month (UTC) to `months_ahead` later, as the migrating role.
-
-    `engine` is a Database's. Returns the partitions made and those that could not be, with the reason: Busy
-    (a lock was not to be had within two seconds), InvalidInput (the DEFAULT partition holds rows of that
-    month).
-    """
-    with engine.connect() as connection:
-        months = connection.scalars(_MONTHS, {"ahead": months_ahead}).all()
-    made: list[str] = []
-    failed: dict[str, CarnivoreError] = {}
-    wanted: list[tuple[str, date]] = [(table, month) for table in _CREATE for month in months]
-    for table, month in wanted:
-        partition = f"{table}_{month:%Y_%m}"
-        try:
-            with engine.begin() as connection:
-                connection.execute(text("SET LOCAL lock_timeout = '2s'"))
-                if connection.scalar(_CREATE[table], {"month": month}):
-                    made.append(partition)
-        except CarnivoreError as error:
-            failed[partition] = error  # the other months must not wait for this one
-    return made, failed
 
 
 def fold_access_counts(engine: Engine, *, batch: int = 1000) -> int:

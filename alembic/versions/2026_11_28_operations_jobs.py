@@ -46,7 +46,7 @@ CREATE FUNCTION carnivore.record_job(job text, started_at timestamptz, error tex
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     INSERT INTO carnivore.jobs AS known
         (job, last_started_at, last_finished_at, last_succeeded_at, last_error, last_result)
-    VALUES ($1, $2, clock_timestamp(), CASE WHEN $3 IS NULL THEN clock_timestamp() END, $3, $4)
+    SELECT $1, $2, ended, CASE WHEN $3 IS NULL THEN ended END, $3, $4 FROM clock_timestamp() AS ended
     ON CONFLICT (job) DO UPDATE SET
         last_started_at = excluded.last_started_at,
         last_finished_at = excluded.last_finished_at,
@@ -98,8 +98,8 @@ MAINTAIN = """
 CREATE FUNCTION carnivore.job_calls(job text, months_ahead integer DEFAULT 3, at timestamptz DEFAULT now()) RETURNS text[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN CASE job
-        WHEN 'partitions' THEN ARRAY(
+    IF job = 'partitions' THEN
+        RETURN ARRAY(
             SELECT format('SELECT carnivore.create_%s_partition(%L)::integer', wanted.parent, wanted.month::date)
             FROM (
                 SELECT parent, date_trunc('month', at AT TIME ZONE 'UTC') + make_interval(months => ahead) AS month
@@ -110,7 +110,9 @@ BEGIN
                 UNION
                 SELECT 'logs', date_trunc('month', l.created_at AT TIME ZONE 'UTC')
                 FROM conversation.logs_default AS l
-            ) AS wanted ORDER BY wanted.month, wanted.parent)
+            ) AS wanted ORDER BY wanted.month, wanted.parent);
+    END IF;
+    RETURN CASE job
         WHEN 'fold' THEN ARRAY['SELECT public.fold_report_access($1)']
         WHEN 'calculator_sessions' THEN ARRAY['SELECT public.delete_expired_calculator_sessions($1)']
         WHEN 'reports' THEN ARRAY['SELECT public.delete_expired_reports($1, $2)']
@@ -138,6 +140,7 @@ CREATE PROCEDURE carnivore.maintain(
 DECLARE
     turn bigint := 'carnivore.jobs'::pg_catalog.regclass::pg_catalog.oid::bigint;
     job text;
+    calls text[];
     call text;
     run uuid;
     began timestamptz;
@@ -161,12 +164,18 @@ BEGIN
         'idle_conversations', 'old_logs', 'weekly_limits', 'message_archive', 'sizes']
     LOOP
         CONTINUE WHEN job = 'old_logs' AND NOT old_logs;
-        CONTINUE WHEN carnivore.job_calls(job) IS NULL;
         run := pg_catalog.gen_random_uuid();
         began := pg_catalog.clock_timestamp();
         handled := 0;
         error := NULL;
-        FOREACH call IN ARRAY carnivore.job_calls(job, months_ahead) LOOP
+        BEGIN
+            calls := carnivore.job_calls(job, months_ahead);
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS error = RETURNED_SQLSTATE;
+            calls := '{}';
+        END;
+        CONTINUE WHEN calls IS NULL;
+        FOREACH call IN ARRAY calls LOOP
             tries := 0;
             LOOP
                 state := NULL;
@@ -198,7 +207,7 @@ BEGIN
         PERFORM carnivore.record_job(job, began, error, pg_catalog.jsonb_build_object('handled', handled));
         IF error IS NOT NULL THEN
             failed := failed || job;
-            IF call LIKE 'SELECT conversation.%' THEN
+            IF calls[1] LIKE 'SELECT conversation.%' THEN
                 -- As conversation.run_job logs it: neither the message nor the row.
                 INSERT INTO conversation.logs (level, event_type, metadata) VALUES ('error', 'cleanup_job_failed',
                     pg_catalog.jsonb_build_object('job', job, 'job_id', run, 'started_at', began,

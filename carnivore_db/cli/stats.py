@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,6 +84,4 @@ def _plain(seen: Stats) -> dict[str, Any]:
 def _text(value: object) -> object:
     if isinstance(value, (date, datetime)):
         return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
     raise TypeError(type(value).__name__)

@@ -49,7 +49,8 @@ def figure(stats: Stats) -> Figure:
     charts = len(stats.months) + 1
     made = Figure(figsize=(12, 3.2 * charts + 0.6), dpi=110, layout="constrained")
     FigureCanvasAgg(made)
-    made.suptitle(f"Database {stats.database}, {stats.taken_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
+    title = f"Database {stats.database}, {stats.taken_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    made.suptitle(title, parse_math=False)
     *bars, lines = made.subplots(charts, squeeze=False)[:, 0]
     for axes, months in zip(bars, stats.months, strict=True):
         _bars(axes, months.table, [part for part in stats.partitions if part.table == months.table])

@@ -37,33 +37,11 @@ _SAMPLES = text("""
     SELECT relation, day, bytes FROM carnivore.partition_sizes
     WHERE relation = ANY(:tables) ORDER BY relation, day
 """)
-_HAS_JOBS = text("SELECT to_regclass('carnivore.jobs') IS NOT NULL")
-_JOBS = text("""
-    SELECT job AS name, every, last_started_at, last_finished_at, last_succeeded_at, last_error, last_result,
-        coalesce(last_succeeded_at, created_at) + every < :now AS overdue
-    FROM carnivore.jobs ORDER BY job
-""")
-# What is unusual is what access_log.unusual says, and accesses after the report's end.
 _UNUSUAL = text("""
-    WITH accesses AS (
-        SELECT access.report_id, access.ip_address, access.accessed_at >= report.expires_at AS late,
-            count(*) OVER (
-                PARTITION BY access.report_id ORDER BY access.accessed_at
-                RANGE BETWEEN interval '59.999999 seconds' PRECEDING AND CURRENT ROW
-            ) AS within_a_minute
-        FROM public.report_access_log AS access
-        JOIN public.generated_reports AS report ON report.id = access.report_id
-        JOIN public.user_sessions AS session ON session.id = report.session_id
-        WHERE access.accessed_at >= :since AND NOT session.is_test
-    ), totals AS (
-        SELECT report_id, count(DISTINCT ip_address) AS addresses, max(within_a_minute) AS burst,
-            count(*) FILTER (WHERE late) AS after_end
-        FROM accesses GROUP BY report_id
-    )
     SELECT count(*) FILTER (WHERE addresses >= :addresses) AS addresses,
         count(*) FILTER (WHERE burst >= :burst) AS burst,
         count(*) FILTER (WHERE after_end >= :after_end) AS after_end
-    FROM totals
+    FROM analytics.unusual_access(:since, :addresses, :burst, :after_end)
 """)
 
 
@@ -122,12 +100,10 @@ class Job:
     and rule, or the kind of error, when the last run failed."""
 
     name: str
-    every: timedelta
-    last_started_at: datetime | None
+    every: str
     last_finished_at: datetime | None
     last_succeeded_at: datetime | None
     last_error: str | None
-    last_result: dict[str, Any] | None
     overdue: bool
 
 
@@ -175,7 +151,7 @@ def read(connection: Connection, settings: Settings, *, now: datetime) -> Stats:
             partitions=[_partition(row, defaults) for row in found if row["bytes"] is not None],
             months=_months(ours, now, settings.partition_months_ahead),
             pending=sum(pending.values()),
-            jobs=_jobs(connection, now),
+            jobs=_jobs(connection),
             unusual=_unusual(connection, settings, now),
             unusual_days=settings.unusual_days,
         )
@@ -250,10 +226,11 @@ def _months(ours: Snapshot, now: datetime, wanted: int) -> list[Months]:
     ]
 
 
-def _jobs(connection: Connection, now: datetime) -> list[Job]:
-    if not connection.scalar(_HAS_JOBS):
-        return []
-    return [Job(**row) for row in connection.execute(_JOBS, {"now": now}).mappings()]
+def _jobs(connection: Connection) -> list[Job]:
+    found = probes.jobs(connection)
+    if isinstance(found, probes.Refused):
+        raise LookupError(f"the jobs could not be read: {found.reason}")
+    return [Job(name=row.pop("job"), **row) for row in found]
 
 
 def _unusual(connection: Connection, settings: Settings, now: datetime) -> dict[str, int]:

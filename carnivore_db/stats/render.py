@@ -113,7 +113,7 @@ def _jobs(stats: Stats, console: Console) -> None:
             states = ["failed"] * (job.last_error is not None) + ["overdue"] * job.overdue
             shown.add_row(
                 Text(job.name),
-                str(job.every),
+                job.every,
                 f"{last.astimezone(UTC):%Y-%m-%d %H:%M}" if last else "never",
                 Text(", ".join(states) or "ok", style="bold red" if states else "green"),
             )

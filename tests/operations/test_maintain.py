@@ -66,8 +66,8 @@ def test_everything_runs_in_order_and_is_noted(run: Run, owner: psycopg.Connecti
     assert run("verify").exit_code == 1
     steps = maintained(run)
     assert list(steps) == ORDER
-    assert {job: step["did"] for job, step in steps.items() if job in (*old.DUE, "partitions", "fold")} == {
-        "partitions": {"made": 2},
+    assert steps["partitions"]["did"]["made"] >= 2
+    assert {job: step["did"] for job, step in steps.items() if job in (*old.DUE, "fold")} == {
         "fold": {"folded": 1},
         **{rule: {"deleted": 6} for rule in old.DUE},
     }
@@ -113,10 +113,8 @@ def test_a_step_that_fails_stops_no_other(run: Run, owner: psycopg.Connection, t
     noted = jobs(owner)
     assert noted["fold"] == ["42883", {}, False]
     assert noted["weekly_limits"][0] == "42883"
-    logged = owner.execute(
-        "SELECT metadata ->> 'job' FROM conversation.logs WHERE level = 'error'"
-    ).fetchall()
-    assert logged == [("reset_weekly_limits",)]
+    errors = "SELECT metadata ->> 'job' FROM conversation.logs WHERE level = 'error'"
+    assert owner.execute(errors).fetchall() == [("reset_weekly_limits",)]
     outcome = run("maintain")
     assert outcome.exit_code == 1
     assert "fold: A table or function is missing" in outcome.stderr

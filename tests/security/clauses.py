@@ -231,7 +231,10 @@ CLAUSES = (
     # Jobs: what is due, in which order, how much at once, and what they note.
     (r"p\.week_reset_date <= now\(\)", "true"),
     (r" LIMIT batch", ""),
-    (r"ORDER BY (p\.week_reset_date|s\.started_at|m\.sent_at|old\.created_at)(?! DESC)", r"\g<0> DESC"),
+    (
+        r"ORDER BY (p\.week_reset_date|[cr]\.expires_at|s\.started_at|m\.sent_at|old\.created_at)(?! DESC)",
+        r"\g<0> DESC",
+    ),
     (r"NOT s\.is_completed AND (s\.started_at)", r"\1"),
     (r" AND s\.(last_activity_at|completed_at) < cutoff", ""),
     (r"[sm]\.(started|sent)_at < cutoff AND ", ""),
@@ -251,6 +254,16 @@ CLAUSES = (
     (r"(RETURN|'reset',|'deleted',|'archived',) cardinality\(due\)", r"\1 0"),
     (r"batch IS NULL OR ", ""),
     (r" OR batch < 1", ""),
+    # What is expired, and what is noted of a run.
+    (r"[cr]\.expires_at < now\(\)( - grace)?", "true"),
+    (r" AND c\.payment_status IN \(.+\)", ""),
+    (r"now\(\) - grace", "now()"),
+    (r"ORDER BY [cr]\.expires_at", r"\g<0> DESC"),
+    (r"CASE WHEN \$3 IS NULL THEN ended END", "ended"),
+    (r"coalesce\((excluded\.last_succeeded_at), known\.last_succeeded_at\)", r"\1"),
+    (r"coalesce\(excluded\.last_succeeded_at, (known\.last_succeeded_at)\)", r"\1"),
+    (r",\s+last_(error|result) = excluded\.last_\w+", ""),
+    (r"generate_series\(0, months_ahead\)", "generate_series(1, months_ahead)"),
     # Months of logs that are over.
     (r"\)::timestamptz <= cutoff", ")::timestamptz IS NOT NULL"),
     (r"inhparent = 'conversation\.logs'::regclass\s+AND ", ""),

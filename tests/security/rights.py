@@ -181,6 +181,8 @@ CALLS = {
     | JOBS
     | {
         "public.fold_report_access",
+        "public.delete_expired_calculator_sessions",
+        "public.delete_expired_reports",
         "vocabulary.recompute_user_progress",
         "conversation.erase_profile",
     },

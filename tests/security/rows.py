@@ -69,6 +69,12 @@ GOOD: dict[str, Row] = {
         "session_key": "9001",
         "refunded_amount": 10,
     },
+    "carnivore.partition_sizes": {
+        "day": "2026-03-02",
+        "relation": "public.stripe_events",
+        "bytes": 8192,
+        "rows": 10,
+    },
     # These are written by triggers alone.
     "vocabulary.abandoned_export_files": {"file_url": "s3://exports/two.csv"},
     "public.report_access_pending": {"report_id": 9001, "access_count": 1, "last_accessed_at": NOW},
@@ -135,6 +141,16 @@ GOOD: dict[str, Row] = {
         "export_type": "csv",
         "export_format": "csv",
         "filters": Jsonb({"type": "vocabulary"}),
+    },
+    # The owner's alone.
+    "carnivore.jobs": {
+        "job": "new_job",
+        "every": "1 day",
+        "last_started_at": NOW,
+        "last_finished_at": NOW,
+        "last_succeeded_at": NOW,
+        "last_error": "55P03",
+        "last_result": Jsonb({"rows": 1}),
     },
     # A login brings its profile; this one's was deleted.
     "conversation.profiles": {"id": MALLORY, "email": "mallory@example.com", "week_reset_date": MONDAY},

@@ -147,10 +147,15 @@ WHERE relispartition AND relkind = 'r' AND oid IN (
 """
 OUTSIDE_ALL_MONTHS = "2020-05-05 00:00:00+00"
 
+SIZES = """
+INSERT INTO carnivore.partition_sizes (day, relation, bytes, rows) VALUES
+    ('2026-03-01', 'public.stripe_events', 8192, 10);
+"""
+
 
 def plant(connection: psycopg.Connection) -> None:
     """Put the rows in, some into each partition among them."""
-    for script in (ROWS, LEARNING, CONVERSATION):
+    for script in (ROWS, LEARNING, CONVERSATION, SIZES):
         connection.execute(script)
     for table, statement in PARTITIONED.items():
         for (bound,) in connection.execute(BOUNDS, [table]).fetchall():
