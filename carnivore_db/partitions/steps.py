@@ -12,6 +12,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
@@ -95,13 +96,7 @@ def clear(connection: Connection, lock_timeout_ms: int) -> None:
         left = connection.execute(_LEFT, {"mark": MARK}).all()
     for table in left:
         drop = text(f"DROP TABLE {table.aside}")
-        locked(
-            connection,
-            table.parent,
-            lock_timeout_ms,
-            lambda drop=drop: connection.execute(drop),
-            dropping=True,
-        )
+        locked(connection, table.parent, lock_timeout_ms, partial(connection.execute, drop), dropping=True)
 
 
 class Run:
