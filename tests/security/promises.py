@@ -19,6 +19,7 @@ from tests.security import (  # noqa: F401
     promises_escape,
     promises_granted,
     promises_log,
+    promises_partitions,
     promises_reports,
     promises_rights,
     promises_rows,
