@@ -272,6 +272,8 @@ CLAUSES = (
     (r" WHERE old\.created_at < cutoff", ""),
     (r"interval '1 month'", "interval '2 months'"),
     (r"IF to_regclass\(.+ THEN", "IF false THEN"),
+    (r"a\.restored_as = part\.oid\s+AND ", ""),
+    (r" AND a\.keep_until > now\(\)", ""),
     # What views show.
     (r"(?s)\s+UNION ALL\s+SELECT a\.id.+", ""),
     (r"\s+WHERE (scenario\.)?is_active", ""),
