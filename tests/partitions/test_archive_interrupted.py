@@ -237,7 +237,7 @@ def test_a_month_that_somebody_holds_on_to_stays_and_writers_do_not_wait(
 ) -> None:
     archiving.odd_month()
     before, counts = archiving.everything(), archiving.counts()
-    monkeypatch.setattr("carnivore_db.partitions.locks._ATTEMPTS", 3)
+    monkeypatch.setattr("carnivore_db.partitions.locks._PATIENCE", 0.2)
     with archiving.database.connect() as reader:
         reader.execute("SELECT count(*) FROM public.report_access_log")  # a transaction that stays open
         outcome = archiving.archive(lock_timeout_ms=20)
