@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from carnivore_db import errors, storage
-from tests.partitions.archiving import BEGIN, NAME, ODD, Archiving, stop_at
+from tests.partitions.archiving import BEGIN, LOGS, LOGS_NAME, NAME, ODD, Archiving, stop_at
 from tests.support.processes import eventually, python
 
 pytest_plugins = ["tests.partitions.archive_fixtures"]
@@ -266,3 +266,36 @@ def test_a_restored_month_whose_second_archiving_is_stopped_keeps_its_rows(archi
     archiving.archive()
     assert archiving.everything() == before
     assert archiving.ledger() == [(2, len(ODD), True, True)]
+
+
+def test_a_month_may_get_a_partition_while_its_table_stands_aside(archiving: Archiving) -> None:
+    (report, *_) = archiving.odd_month()
+    with pytest.raises(KeyboardInterrupt):
+        archiving.archive(on_step=stop_at("compare"))
+    archiving.open(report, BEGIN, agent="late")
+    archiving.month()
+    before, counts = archiving.everything(), archiving.counts()
+    assert [done.rows for done in archiving.archive().done] == [len(ODD)]
+    assert archiving.everything() == before
+    assert [done.rows for done in archiving.archive().done] == [1]
+    assert (archiving.everything(), archiving.counts()) == (before, counts)
+    assert archiving.ledger("part, rows") == [(1, len(ODD)), (2, 1)]
+
+
+@pytest.mark.parametrize("point", ["write", "detach"])
+def test_logs_must_not_be_deleted_while_their_month_is_not_in_the_archive(
+    archiving: Archiving, point: str
+) -> None:
+    archiving.odd_month()
+    archiving.month(LOGS)
+
+    def fail(step: Any) -> None:
+        if step.name == LOGS_NAME and step.what == point:
+            raise errors.StorageError("no space left on device")
+
+    outcome = archiving.archive(logs=True, on_step=fail)
+    assert [done.name for done in outcome.done] == [NAME]  # the others go on
+    assert (set(outcome.failed), outcome.logs_may_go) == ({LOGS_NAME}, False)
+    assert archiving.archive(logs=True).logs_may_go
+    # Nobody wants them in the archive.
+    assert archiving.archive().logs_may_go
