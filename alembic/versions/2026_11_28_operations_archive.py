@@ -51,7 +51,7 @@ REVOKE ALL ON carnivore.archived_partitions FROM PUBLIC, anon, authenticated, se
 """
 
 
-# The one condition more is the second.
+# The one condition more is the last.
 DELETE = """
 CREATE OR REPLACE FUNCTION conversation.delete_old_logs(batch integer DEFAULT 1000, job_id uuid DEFAULT gen_random_uuid())
 RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
@@ -73,10 +73,10 @@ BEGIN
         SELECT part.oid::regclass::text AS address, part.relname AS name
         FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class AS part ON part.oid = inhrelid
         WHERE inhparent = 'conversation.logs'::regclass
+            AND substring(pg_get_expr(part.relpartbound, part.oid) FROM 'TO \\(''([^'']+)''\\)')::timestamptz <= cutoff
             -- Somebody brought it back to look at it.
             AND NOT EXISTS (SELECT FROM carnivore.archived_partitions AS a
                 WHERE a.restored_as = part.oid AND a.keep_until > now())
-            AND substring(pg_get_expr(part.relpartbound, part.oid) FROM 'TO \\(''([^'']+)''\\)')::timestamptz <= cutoff
         ORDER BY part.relname
     LOOP
         IF NOT locked THEN

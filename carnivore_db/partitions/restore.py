@@ -25,7 +25,7 @@ _CLOSE = {
     LOGS: "carnivore.close_logs_partition",
 }
 _KIND = {ACCESS_LOG: "Accesses", LOGS: "Events"}
-_ATTEMPTS = 5
+_ATTEMPTS = 20
 _PARTS = text("""
     SELECT part, file_url, sha256, rows FROM carnivore.archived_partitions
     WHERE parent = :parent AND month = :month AND dropped_at IS NOT NULL
@@ -145,8 +145,8 @@ class _Load:
                 raise AlreadyExists(self._name)
         return parts
 
-    def _locked(self, act: Callable[[], None]) -> None:
-        locked(self._connection, self._parent, self._lock_timeout_ms, act, dropping=False)
+    def _locked(self, act: Callable[[], None], *, dropping: bool) -> None:
+        locked(self._connection, self._parent, self._lock_timeout_ms, act, dropping=dropping)
 
     def _do(self, *statements: str) -> None:
         for statement in statements:
@@ -170,7 +170,7 @@ class _Load:
                 self._do(f"ALTER TABLE {self._aside} ADD CONSTRAINT {foreign.name} {foreign.definition}")
 
         self._on_step(Step(self._name, "prepare"))
-        self._locked(act)
+        self._locked(act, dropping=False)
 
     def _foreign(self) -> list[Row[Any]]:
         return list(self._connection.execute(_FOREIGN, {"parent": self._parent}).all())
@@ -187,15 +187,22 @@ class _Load:
             on_rows(done, manifest.rows)
 
     def _insert(self, insert: TextClause, given: dict[str, Any]) -> None:
-        for attempt in range(_ATTEMPTS):
+        """Put rows in. Where what they refer to goes at that moment, fewer at a time, and once more."""
+        for _ in range(_ATTEMPTS):
             try:
                 with self._connection.begin():
+                    # Before anybody looks for a deadlock: whoever deletes many must not be its victim.
+                    self._connection.execute(text("SET LOCAL lock_timeout = '500ms'"))
                     self._connection.execute(insert, given)
-            except NotFound:  # what a row refers to went while it was put in
-                if attempt == _ATTEMPTS - 1:
-                    raise
+            except (NotFound, Busy):
+                half = len(given["c0"]) // 2
+                if half:
+                    for piece in (slice(half), slice(half, None)):
+                        self._insert(insert, {name: column[piece] for name, column in given.items()})
+                    return
             else:
                 return
+        raise Busy("what the rows refer to is locked, or changes as fast as they are loaded")
 
     def _insertion(self, manifest: parquet.Manifest) -> TextClause:
         """The statement that takes a batch, column by column, and does what foreign keys would have done.
@@ -262,5 +269,6 @@ class _Load:
             found.append((rows, late))
 
         self._on_step(Step(self._name, "attach"))
-        self._locked(act)
+        # The parent's foreign keys take the place of the table's own, whose triggers are dropped.
+        self._locked(act, dropping=True)
         return found[-1]

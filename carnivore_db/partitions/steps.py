@@ -17,11 +17,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from carnivore_db import storage
-from carnivore_db.errors import ArchiveDamaged, Busy, StorageError
+from carnivore_db.errors import ArchiveDamaged, StorageError
 from carnivore_db.partitions import parquet
-from carnivore_db.partitions.locks import locked
+from carnivore_db.partitions.locks import drop_aside, locked
 
-_ATTEMPTS = 5
 # What a restore calls the table that it loads.
 MARK = "Being restored from the archive."
 _LEFT = text("""
@@ -94,14 +93,7 @@ def clear(connection: Connection, lock_timeout_ms: int) -> None:
     with connection.begin():
         left = connection.execute(_LEFT, {"mark": MARK}).all()
     for table in left:
-        drop = text(f"DROP TABLE {table.aside}")
-        locked(
-            connection,
-            table.parent,
-            lock_timeout_ms,
-            lambda drop=drop: connection.execute(drop),
-            dropping=True,
-        )
+        drop_aside(connection, table.parent, lock_timeout_ms, table.aside)
 
 
 class Run:
@@ -125,13 +117,13 @@ class Run:
             self._write(self._partition)
             self._check()
             self._detach()
-        for _ in range(_ATTEMPTS):
-            manifest = self._same()
-            if manifest is not None:
-                self._forget_copies()
-                return self._drop(manifest)
+        manifest = self._same()
+        if manifest is None:
+            # Of a moment since when no row can come. What goes after it, goes as if it were archived already.
             self._write(self._aside)
-        raise Busy("the month's rows change as fast as they are archived")
+            manifest = self._check()
+        self._forget_copies()
+        return self._drop(manifest)
 
     def _say(self, what: str) -> parquet.OnRows:
         self._on_step(Step(self._name, what))
@@ -196,12 +188,10 @@ class Run:
         before: list[int] = []
 
         def act() -> None:
-            self._connection.execute(text(f"LOCK TABLE {self._aside} IN ACCESS EXCLUSIVE MODE NOWAIT"))
             self._connection.execute(_FORGET, {**self._key, "detached": self._aside})
-            self._connection.execute(text(f"DROP TABLE {self._aside}"))
             before.append(self._connection.execute(_DROPPED, {**self._key, **facts}).scalar_one())
 
-        locked(self._connection, self._parent, self._lock_timeout_ms, act, dropping=True)
+        drop_aside(self._connection, self._parent, self._lock_timeout_ms, self._aside, act)
         self._on_step(Step(self._name, "done"))
         return Archived(self._name, self._url, manifest.rows, before[-1], manifest.bytes)
 

@@ -10,7 +10,6 @@ import psycopg
 import pyarrow as pa
 from sqlalchemy import Engine, text
 
-from carnivore_db import errors
 from carnivore_db.partitions import parquet
 from carnivore_db.partitions.archive import Outcome, archive_due
 from carnivore_db.partitions.restore import Restored, restore
@@ -164,19 +163,20 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def stop_at(what: str, act: Callable[[], object] | None = None) -> Callable[[Any], None]:
-    """What a run is told at its steps: at the first of this name it acts, or ends as by Ctrl-C."""
-    met: list[str] = []
+def stop_at(point: str, act: Callable[[], object] | None = None) -> Callable[[Any], None]:
+    """What a run is told at its steps: at one of them it acts, or ends as by Ctrl-C.
+
+    "write": when that step begins; "write:again": the second time; "write:rows": when it has done some.
+    """
+    what, _, when = point.partition(":")
+    left = [1 if when == "again" else 0]
 
     def told(step: Any) -> None:
-        if step.what == what and not met:
-            met.append(what)
-            if act is None:
-                raise KeyboardInterrupt
-            act()
+        if step.what == what and (step.done > 0 if when == "rows" else step.total == 0):
+            left[0] -= 1
+            if left[0] == -1:
+                if act is None:
+                    raise KeyboardInterrupt
+                act()
 
     return told
-
-
-def refuse() -> None:
-    raise errors.StorageError("no space left on device")

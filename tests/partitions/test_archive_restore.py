@@ -205,7 +205,7 @@ def test_what_was_never_archived_cannot_come_back(archiving: Archiving) -> None:
         archiving.restore("public.user_sessions")
 
 
-@pytest.mark.parametrize("step", ["verify", "prepare", "load", "attach"])
+@pytest.mark.parametrize("step", ["verify:rows", "prepare", "load:rows", "attach"])
 def test_a_restore_that_was_stopped_is_begun_anew(archiving_anywhere: Archiving, step: str) -> None:
     archiving = archiving_anywhere
     archiving.odd_month()

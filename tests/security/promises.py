@@ -1,6 +1,7 @@
 """All promises, the catalog's last. Importing a module registers what it promises."""
 
 from tests.security import (  # noqa: F401
+    promises_archive,
     promises_calculator,
     promises_catalog,
     promises_conversation_again,
@@ -20,6 +21,7 @@ from tests.security import (  # noqa: F401
     promises_granted,
     promises_log,
     promises_operations_jobs,
+    promises_partitions,
     promises_reports,
     promises_rights,
     promises_rows,
