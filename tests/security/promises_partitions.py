@@ -140,6 +140,20 @@ def what_a_month_needs_is_locked_and_no_more(s: Session) -> None:
                 assert now == wanted
 
 
+@promise(f"{MONTHS} clause")
+def no_row_comes_while_a_month_is_attached(s: Session) -> None:
+    """One that had chosen the DEFAULT partition would be refused there; reading the table goes on."""
+    held = (
+        "SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND relation = %s::text::regclass"
+        " AND mode = 'ShareRowExclusiveLock'"
+    )
+    for table in INSERT:
+        s.as_("owner").allows(PREPARE, [table])
+        s.superuser.sees_nothing(held, [table])
+        s.as_("owner").allows(ATTACH, [table])
+        s.superuser.allows(held, [table], rows=1)
+
+
 @promise(f"{MONTHS} search_path")
 def no_month_is_made_by_what_the_owners_search_path_names(s: Session) -> None:
     s.as_("service").allows(INSERT[LOG], [WITHIN[0]], rows=1)
