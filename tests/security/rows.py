@@ -1,7 +1,7 @@
 """A good row of each table, naming every column that the service may write."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -79,6 +79,7 @@ GOOD: dict[str, Row] = {
         "old_expires_at": NOW,
         "new_expires_at": NOW,
     },
+    "analytics.access_days": {"day": date(2026, 3, 2), "accesses": 3, "reports": 2, "counted_at": NOW},
     "vocabulary.users": {
         "id": MALLORY,
         "email": "mallory@example.com",
