@@ -277,6 +277,9 @@ _RULES: dict[str, Callable[[Diagnostic], CarnivoreError]] = {
     "message_rate_limit": lambda diag: RateLimited(timedelta(seconds=int(diag.message_detail or 0))),
     "weekly_limit": lambda diag: WeeklyLimitReached(datetime.fromisoformat(diag.message_detail or "")),
     "job_not_found": lambda diag: JobNotFound(),
+    "partition_valid": lambda diag: InvalidInput(
+        diag.table_name or "", "partition_valid", "a table of this name is there and is no partition"
+    ),
     "conversation.sessions_user_id_fkey": lambda diag: ProfileNotFound(),
     "sessions_scenario_id_fkey": lambda diag: ScenarioNotFound(),
     "messages_session_id_fkey": lambda diag: SessionNotFound(),

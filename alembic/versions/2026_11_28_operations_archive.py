@@ -51,8 +51,110 @@ REVOKE ALL ON carnivore.archived_partitions FROM PUBLIC, anon, authenticated, se
 """
 
 
+# The one condition more is the last.
+DELETE = """
+CREATE OR REPLACE FUNCTION conversation.delete_old_logs(batch integer DEFAULT 1000, job_id uuid DEFAULT gen_random_uuid())
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
+DECLARE
+    began timestamptz := clock_timestamp();
+    cutoff timestamptz := now() - interval '30 days';
+    month record;
+    months text[] := '{}';
+    locked boolean := false;
+    counted integer;
+    dropped integer := 0;
+    deleted integer;
+BEGIN
+    -- One at a time: the second would wait for tables that the first has dropped, and leaves the work to it.
+    IF NOT pg_try_advisory_xact_lock('conversation.logs'::regclass::oid::bigint) THEN
+        RETURN 0;
+    END IF;
+    FOR month IN
+        SELECT part.oid::regclass::text AS address, part.relname AS name
+        FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class AS part ON part.oid = inhrelid
+        WHERE inhparent = 'conversation.logs'::regclass
+            AND substring(pg_get_expr(part.relpartbound, part.oid) FROM 'TO \\(''([^'']+)''\\)')::timestamptz <= cutoff
+            -- Somebody brought it back to look at it.
+            AND NOT EXISTS (SELECT FROM carnivore.archived_partitions AS a
+                WHERE a.restored_as = part.oid AND a.keep_until > now())
+        ORDER BY part.relname
+    LOOP
+        IF NOT locked THEN
+            PERFORM carnivore.lock_partitioned('conversation.logs', true);
+            locked := true;
+        END IF;
+        -- Whoever had those locks before may have dropped it.
+        CONTINUE WHEN to_regclass(month.address) IS NULL;
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE NOWAIT', month.address);
+        EXECUTE format('SELECT count(*) FROM %s', month.address) INTO counted;
+        EXECUTE format('DROP TABLE %s', month.address);
+        dropped := dropped + counted;
+        months := months || month.name::text;
+    END LOOP;
+    DELETE FROM conversation.logs_default AS l WHERE l.ctid = ANY (ARRAY(
+        SELECT old.ctid FROM conversation.logs_default AS old WHERE old.created_at < cutoff
+        ORDER BY old.created_at LIMIT batch FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    INSERT INTO conversation.logs (level, event_type, metadata) VALUES ('info', 'cleanup_job_executed',
+        jsonb_build_object('job', 'delete_old_logs', 'job_id', job_id, 'started_at', began,
+            'finished_at', clock_timestamp(), 'before', cutoff, 'deleted', dropped + deleted, 'partitions', months));
+    RETURN deleted;
+END
+$$;
+"""
+
+BEFORE = """
+CREATE OR REPLACE FUNCTION conversation.delete_old_logs(batch integer DEFAULT 1000, job_id uuid DEFAULT gen_random_uuid())
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
+DECLARE
+    began timestamptz := clock_timestamp();
+    cutoff timestamptz := now() - interval '30 days';
+    month record;
+    months text[] := '{}';
+    locked boolean := false;
+    counted integer;
+    dropped integer := 0;
+    deleted integer;
+BEGIN
+    -- One at a time: the second would wait for tables that the first has dropped, and leaves the work to it.
+    IF NOT pg_try_advisory_xact_lock('conversation.logs'::regclass::oid::bigint) THEN
+        RETURN 0;
+    END IF;
+    FOR month IN
+        SELECT part.oid::regclass::text AS address, part.relname AS name
+        FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class AS part ON part.oid = inhrelid
+        WHERE inhparent = 'conversation.logs'::regclass
+            AND substring(pg_get_expr(part.relpartbound, part.oid) FROM 'TO \\(''([^'']+)''\\)')::timestamptz <= cutoff
+        ORDER BY part.relname
+    LOOP
+        IF NOT locked THEN
+            PERFORM carnivore.lock_partitioned('conversation.logs', true);
+            locked := true;
+        END IF;
+        -- Whoever had those locks before may have dropped it.
+        CONTINUE WHEN to_regclass(month.address) IS NULL;
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE NOWAIT', month.address);
+        EXECUTE format('SELECT count(*) FROM %s', month.address) INTO counted;
+        EXECUTE format('DROP TABLE %s', month.address);
+        dropped := dropped + counted;
+        months := months || month.name::text;
+    END LOOP;
+    DELETE FROM conversation.logs_default AS l WHERE l.ctid = ANY (ARRAY(
+        SELECT old.ctid FROM conversation.logs_default AS old WHERE old.created_at < cutoff
+        ORDER BY old.created_at LIMIT batch FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    INSERT INTO conversation.logs (level, event_type, metadata) VALUES ('info', 'cleanup_job_executed',
+        jsonb_build_object('job', 'delete_old_logs', 'job_id', job_id, 'started_at', began,
+            'finished_at', clock_timestamp(), 'before', cutoff, 'deleted', dropped + deleted, 'partitions', months));
+    RETURN deleted;
+END
+$$;
+"""
+
+
 def upgrade() -> None:
     op.execute(LEDGER)
+    op.execute(DELETE)
 
 
 def downgrade() -> None:
@@ -65,4 +167,5 @@ def downgrade() -> None:
             END IF;
         END $$
     """)
+    op.execute(BEFORE)
     op.execute("DROP TABLE carnivore.archived_partitions")

@@ -30,7 +30,7 @@ BEGIN
     -- referenced tables begin with the last by name (sessions, profiles), so we do.
     FOR target IN
         SELECT found.oid::regclass::text AS address, found.mode FROM (
-            SELECT DISTINCT confrelid AS oid, 2 AS rank,
+            SELECT confrelid AS oid, 2 AS rank,
                 CASE WHEN dropping THEN 'ACCESS EXCLUSIVE' ELSE 'SHARE ROW EXCLUSIVE' END AS mode
             FROM pg_constraint WHERE conrelid = parent AND contype = 'f'
             -- No weaker: an INSERT that has chosen the DEFAULT partition and waits for it would be refused there

@@ -15,11 +15,13 @@ from carnivore_db.catalog import files, reference
 from carnivore_db.catalog.render import render
 from carnivore_db.catalog.snapshot import take
 from carnivore_db.catalog.verify import verify as run_verify
+from carnivore_db.cli.partitions import policy
 from carnivore_db.cli.terminal import bars, console, explained, problems
 from carnivore_db.conversation import jobs
 from carnivore_db.database import Database
 from carnivore_db.demo import story
 from carnivore_db.errors import CarnivoreError
+from carnivore_db.partitions.apply import apply
 from carnivore_db.settings import Settings
 
 app = typer.Typer()
@@ -95,8 +97,15 @@ def verify(
 def maintain() -> None:
     """Make the coming months' partitions, fold access counts, run the chat's jobs; for a scheduler."""
     with explained():
+        settings = Settings()
         engine = Database(_url()).engine
-        partitions, failed = maintenance.create_partitions(engine)
+        made = apply(
+            engine,
+            now=datetime.now(UTC),
+            policy=policy(settings),
+            lock_timeout_ms=settings.partition_lock_timeout_ms,
+        )
+        partitions, failed = [action.partition for action in made.done], made.failed
         folded = maintenance.fold_access_counts(engine)
         console.print(f"Partitions made: {', '.join(partitions) or 'none missing'}.", soft_wrap=True)
         console.print(f"Access deltas folded: {folded}.")

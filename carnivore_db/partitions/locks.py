@@ -46,7 +46,7 @@ def turn(engine: Engine) -> Iterator[Connection | None]:
 
 
 def locked(
-    connection: Connection, parent: str, lock_timeout_ms: int, act: Callable[[], None], *, dropping: bool
+    connection: Connection, parent: str, lock_timeout_ms: int, act: Callable[[], object], *, dropping: bool
 ) -> None:
     """Run `act` in one transaction that holds the locks to attach or drop a partition of `parent`.
 

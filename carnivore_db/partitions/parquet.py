@@ -26,9 +26,11 @@ _FETCH = 5_000  # rows
 # A row group is held in memory, by whoever writes and by whoever reads.
 _GROUP_ROWS, _GROUP_BYTES = 50_000, 16 * 2**20
 _CHUNK = 2**20
-_ARROW = {"bigint": pa.int64(), "timestamp with time zone": pa.timestamp("us", tz="UTC")}
-_COLUMNS = text("""
-    SELECT format('%I', attname), attname, format_type(atttypid, atttypmod) FROM pg_attribute
+# PostgreSQL's types that keep theirs.
+TYPED = {"bigint": pa.int64(), "timestamp with time zone": pa.timestamp("us", tz="UTC")}
+COLUMNS = text("""
+    SELECT format('%I', attname) AS quoted, attname, format_type(atttypid, atttypmod) AS kind
+    FROM pg_attribute
     WHERE attrelid = CAST(:relation AS regclass) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """)
 _KEY = text("""
@@ -122,7 +124,7 @@ def write(
     folder, _, name = file_url.rpartition("/")
     place = Storage(folder)
     storage.delete(manifest_url(file_url))
-    columns = [(name, kind) for _, name, kind in connection.execute(_COLUMNS, {"relation": relation})]
+    columns = [(name, kind) for _, name, kind in connection.execute(COLUMNS, {"relation": relation})]
     digest = Digest()
     with explained(), place.writing(name) as file:
         counted = _Counted(file)
@@ -159,8 +161,8 @@ def digest_of(connection: Connection, relation: str, on_rows: OnRows) -> str:
 def batches(connection: Connection, relation: str, on_rows: OnRows) -> Iterator[pa.RecordBatch]:
     """The rows of a table in the order of its primary key, a few thousand at a time."""
     given = {"relation": relation}
-    found = connection.execute(_COLUMNS, given).all()
-    wanted = [quoted if kind in _ARROW else f"CAST({quoted} AS text)" for quoted, _, kind in found]
+    found = connection.execute(COLUMNS, given).all()
+    wanted = [quoted if kind in TYPED else f"CAST({quoted} AS text)" for quoted, _, kind in found]
     order = ", ".join(f"t.{quoted}" for quoted in connection.scalars(_KEY, given))
     schema = _schema([(name, kind) for _, name, kind in found])
     total = connection.scalar(text(f"SELECT count(*) FROM ONLY {relation}")) or 0
@@ -180,7 +182,7 @@ def batches(connection: Connection, relation: str, on_rows: OnRows) -> Iterator[
 
 
 def _schema(columns: list[tuple[str, str]]) -> pa.Schema:
-    return pa.schema([(name, _ARROW.get(kind, pa.string())) for name, kind in columns])
+    return pa.schema([(name, TYPED.get(kind, pa.string())) for name, kind in columns])
 
 
 def _groups(found: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:

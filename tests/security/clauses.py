@@ -33,6 +33,16 @@ CLAUSES = (
     # Partitions to come.
     (r"EXECUTE format\('(ALTER TABLE|REVOKE|CREATE TRIGGER)[^;]+;", ""),
     (r"00:00:00\+00", "00:00:00"),
+    (r"PERFORM carnivore\.close_\w+_partition\(address::regclass\);", "NULL;"),
+    (r"EXECUTE format\('(INSERT|DELETE|COMMENT)[^;]+;", ""),
+    (r"::record \*= ROW\(%5\$s\)::record", "::text <> 'x'"),
+    (r"' AND NOT EXISTS \(SELECT FROM %1\$s AS prepared .+?'", "''"),
+    (r"IF moved <> deleted THEN", "IF false THEN"),
+    (r"PERFORM carnivore\.(lock|attach)_partition\w*\(.+\);", "NULL;"),
+    (r"ELSIF to_regclass\(address\) IS NOT NULL THEN", "ELSIF false THEN"),
+    (r"IF parent IS NULL OR parent NOT IN .+ THEN", "IF false THEN"),
+    (r"CASE WHEN dropping THEN '[A-Z ]+' ELSE '([A-Z ]+)' END", r"'\1'"),
+    (r"CASE WHEN dropping THEN '([A-Z ]+)' ELSE '[A-Z ]+' END", r"'\1'"),
     # Sessions that are counted, one way and the other.
     (r"session\.user_id = learner AND ", ""),
     (r" AND session\.ended_at IS NOT NULL", ""),
@@ -262,6 +272,8 @@ CLAUSES = (
     (r" WHERE old\.created_at < cutoff", ""),
     (r"interval '1 month'", "interval '2 months'"),
     (r"IF to_regclass\(.+ THEN", "IF false THEN"),
+    (r"a\.restored_as = part\.oid\s+AND ", ""),
+    (r" AND a\.keep_until > now\(\)", ""),
     # What views show.
     (r"(?s)\s+UNION ALL\s+SELECT a\.id.+", ""),
     (r"\s+WHERE (scenario\.)?is_active", ""),

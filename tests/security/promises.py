@@ -2,6 +2,7 @@
 
 from tests.security import (  # noqa: F401
     promises_analytics,
+    promises_archive,
     promises_calculator,
     promises_catalog,
     promises_conversation_again,
@@ -20,6 +21,7 @@ from tests.security import (  # noqa: F401
     promises_escape,
     promises_granted,
     promises_log,
+    promises_partitions,
     promises_reports,
     promises_rights,
     promises_rows,

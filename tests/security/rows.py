@@ -177,6 +177,22 @@ GOOD: dict[str, Row] = {
         "sent_at": NOW,
         "created_at": NOW,
     },
+    # The owner's alone.
+    "carnivore.archived_partitions": {
+        "parent": "public.report_access_log",
+        "month": date(2020, 1, 1),
+        "part": 1,
+        "file_url": "s3://cold/part-0001.parquet",
+        "rows": 3,
+        "sha256": "ab" * 32,
+        "bytes_before": 65_536,
+        "bytes_after": 1_234,
+        "begun_at": NOW,
+        "detached_at": NOW,
+        "dropped_at": NOW,
+        "restored_as": None,
+        "keep_until": None,
+    },
     "conversation.event_types": {"code": "voice_started", "description": "Somebody speaks."},
     "conversation.logs": {
         "level": "info",

@@ -66,6 +66,8 @@ INSERT INTO public.cw_assessment_sessions
         now() - interval '5 days', now() - interval '5 days');
 INSERT INTO public.stripe_events (id, type, livemode, payload, processed_at, outcome) VALUES
     ('evt_seed', 'checkout.session.completed', true, '{{"id": "evt_seed"}}', now(), 'applied');
+INSERT INTO carnivore.archived_partitions (parent, month, part, file_url) VALUES
+    ('public.report_access_log', '2019-12-01', 1, 's3://cold/seed.parquet');
 """
 
 LEARNING = f"""
