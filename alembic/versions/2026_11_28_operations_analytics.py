@@ -115,12 +115,15 @@ COMMENT ON COLUMN analytics.accesses_per_day.counted_at IS 'What was logged by t
 
 -- By way of a timestamp: weeks are UTC's in any session.
 CREATE VIEW analytics.accesses_per_week WITH (security_barrier = true) AS
-SELECT date_trunc('week', days.day::timestamp)::date AS week,
+SELECT days.week,
     sum(days.accesses)::bigint AS accesses,
     sum(days.reports)::bigint AS report_days,
     min(days.counted_at) AS counted_at
-FROM analytics.access_days AS days
-GROUP BY 1;
+FROM (
+    SELECT date_trunc('week', d.day::timestamp)::date AS week, d.accesses, d.reports, d.counted_at
+    FROM analytics.access_days AS d
+) AS days
+GROUP BY days.week;
 COMMENT ON VIEW analytics.accesses_per_week IS 'Accesses by week.';
 COMMENT ON COLUMN analytics.accesses_per_week.week IS 'The Monday, in UTC.';
 COMMENT ON COLUMN analytics.accesses_per_week.accesses IS 'How often reports were opened.';
@@ -191,14 +194,18 @@ SELECT steps.month, steps.path_choice, steps.sessions, steps.paid, steps.refunde
     round(steps.with_report::numeric / nullif(steps.paid, 0), 4) AS report_share,
     round(steps.opened::numeric / nullif(steps.with_report, 0), 4) AS opened_share
 FROM (
-    SELECT date_trunc('month', session.created_at AT TIME ZONE 'UTC')::date AS month,
+    SELECT session.month,
         session.path_choice,
         count(*) AS sessions,
-        count(*) FILTER (WHERE session.payment_status IN ('completed', 'refunded')) AS paid,
-        count(*) FILTER (WHERE session.payment_status = 'refunded') AS refunded,
-        count(made.session_id) FILTER (WHERE session.payment_status IN ('completed', 'refunded')) AS with_report,
-        count(*) FILTER (WHERE session.payment_status IN ('completed', 'refunded') AND made.opened) AS opened
-    FROM public.user_sessions AS session
+        count(*) FILTER (WHERE session.paid) AS paid,
+        count(*) FILTER (WHERE session.refunded) AS refunded,
+        count(made.session_id) FILTER (WHERE session.paid) AS with_report,
+        count(*) FILTER (WHERE session.paid AND made.opened) AS opened
+    FROM (
+        SELECT s.id, date_trunc('month', s.created_at AT TIME ZONE 'UTC')::date AS month, s.path_choice,
+            s.payment_status IN ('completed', 'refunded') AS paid, s.payment_status = 'refunded' AS refunded
+        FROM public.user_sessions AS s WHERE NOT s.is_test
+    ) AS session
     LEFT JOIN (
         SELECT report.session_id,
             bool_or(report.access_count > 0 OR report.id IN (
@@ -206,8 +213,7 @@ FROM (
         FROM public.generated_reports AS report
         GROUP BY report.session_id
     ) AS made ON made.session_id = session.id
-    WHERE NOT session.is_test
-    GROUP BY 1, 2
+    GROUP BY session.month, session.path_choice
 ) AS steps;
 COMMENT ON VIEW analytics.conversion IS 'From session to paid to report to opened, by the month of the session and by diet; each step is a part of the one before.';
 COMMENT ON COLUMN analytics.conversion.month IS 'The first day (UTC) of the month in which the sessions began.';
@@ -223,21 +229,25 @@ COMMENT ON COLUMN analytics.conversion.opened_share IS 'Opened, of those with a 
 
 -- These sessions have no mark of their own: Stripe's test mode and the report's session tell.
 CREATE VIEW analytics.calculator_funnel WITH (security_barrier = true) AS
-SELECT (form.created_at AT TIME ZONE 'UTC')::date AS day,
+SELECT form.day,
     count(*) AS started,
     count(form.pricing_tier) AS tier_chosen,
     count(*) FILTER (WHERE form.payment_status IN ('completed', 'refunded')) AS paid,
     count(*) FILTER (WHERE form.payment_status = 'refunded') AS refunded,
     count(form.report_token) AS with_report
-FROM public.calculator2_sessions AS form
-WHERE NOT EXISTS (
-        SELECT FROM public.stripe_events AS event
-        WHERE event.session_table = 'calculator2_sessions' AND event.session_key = form.id::text AND NOT event.livemode)
-    AND NOT EXISTS (
-        SELECT FROM public.generated_reports AS report
-        JOIN public.user_sessions AS session ON session.id = report.session_id
-        WHERE report.access_token = form.report_token AND session.is_test)
-GROUP BY 1;
+FROM (
+    SELECT (f.created_at AT TIME ZONE 'UTC')::date AS day, f.pricing_tier, f.payment_status, f.report_token
+    FROM public.calculator2_sessions AS f
+    WHERE NOT EXISTS (
+            SELECT FROM public.stripe_events AS event
+            WHERE event.session_table = 'calculator2_sessions' AND event.session_key = f.id::text
+                AND NOT event.livemode)
+        AND NOT EXISTS (
+            SELECT FROM public.generated_reports AS report
+            JOIN public.user_sessions AS session ON session.id = report.session_id
+            WHERE report.access_token = f.report_token AND session.is_test)
+) AS form
+GROUP BY form.day;
 COMMENT ON VIEW analytics.calculator_funnel IS 'What became of the calculator''s sessions, by the day when they began, as long as they are kept.';
 COMMENT ON COLUMN analytics.calculator_funnel.day IS 'The day, in UTC.';
 COMMENT ON COLUMN analytics.calculator_funnel.started IS 'How many sessions began.';
@@ -247,12 +257,14 @@ COMMENT ON COLUMN analytics.calculator_funnel.refunded IS 'How many of the paid 
 COMMENT ON COLUMN analytics.calculator_funnel.with_report IS 'How many have a report.';
 
 CREATE VIEW analytics.assessments WITH (security_barrier = true) AS
-SELECT date_trunc('month', session.created_at AT TIME ZONE 'UTC')::date AS month,
+SELECT session.month,
     session.payment_status,
     count(*) AS assessments
-FROM public.cw_assessment_sessions AS session
-WHERE NOT session.is_test
-GROUP BY 1, 2;
+FROM (
+    SELECT date_trunc('month', s.created_at AT TIME ZONE 'UTC')::date AS month, s.payment_status
+    FROM public.cw_assessment_sessions AS s WHERE NOT s.is_test
+) AS session
+GROUP BY session.month, session.payment_status;
 COMMENT ON VIEW analytics.assessments IS 'Assessments by the month of their submission and the state of their payment.';
 COMMENT ON COLUMN analytics.assessments.month IS 'The first day (UTC) of the month.';
 COMMENT ON COLUMN analytics.assessments.payment_status IS 'pending, completed, failed or refunded; the last were paid before.';

@@ -220,7 +220,8 @@ def unusual(
     """Reports opened since `since` from `addresses` addresses or more, `burst` times within 60 seconds, or
     `after_end` times when they had expired or were revoked, by what their end was at that moment.
 
-    An open that is refused is not logged: those after the end were recorded otherwise. The most unusual first; sessions marked as test data are left out unless asked for.
+    An open that is refused is not logged: those after the end were recorded otherwise. The most unusual
+    first; sessions marked as test data are left out unless asked for.
     """
     wanted = {
         "since": since,

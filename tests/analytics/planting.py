@@ -1,8 +1,10 @@
 """Sessions, reports, accesses, forms and assessments of any kind, and how they get into the tables."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 from hypothesis import strategies as st
@@ -13,7 +15,9 @@ _numbers = itertools.count(1)
 
 # Around the ends of days, weeks, months and years, in months with a partition and without one.
 MOMENTS = st.one_of(
-    st.datetimes(datetime(2025, 12, 28), datetime(2026, 3, 3), timezones=st.just(UTC)),
+    st.timedeltas(timedelta(0), timedelta(days=65)).map(
+        lambda span: datetime(2025, 12, 28, tzinfo=UTC) + span
+    ),
     st.sampled_from(
         [
             first + tick
@@ -21,7 +25,7 @@ MOMENTS = st.one_of(
             for tick in (timedelta(0), timedelta(microseconds=-1))
         ]
     ),
-    st.datetimes(datetime(2001, 1, 1), datetime(2001, 1, 31), timezones=st.just(UTC)),
+    st.timedeltas(timedelta(0), timedelta(days=30)).map(lambda span: datetime(2001, 1, 1, tzinfo=UTC) + span),
 )
 
 
@@ -90,16 +94,19 @@ def plant(connection: psycopg.Connection, rows: Everything, *, is_test: bool = F
             sale = Sale("keto", "completed", form.created, (Report(form.created),))
             (token,) = plant_sale(connection, sale, is_test=is_test)
         (key,) = connection.execute(
-            "INSERT INTO public.calculator2_sessions (session_token, pricing_tier, payment_status, report_token,"
+            "INSERT INTO public.calculator2_sessions"
+            " (session_token, pricing_tier, payment_status, report_token,"
             " created_at, last_active_at, expires_at)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING id::text",
             [f"{next(_numbers):032}", form.tier, form.status, token, form.created, form.created,
              form.created + timedelta(days=2)],
         ).fetchone() or ("",)  # fmt: skip
-        # Its report tells of some; of the others, and of some of these too, Stripe does. A live event tells nothing.
+        # Its report tells of some; of the others, and of some of these too, Stripe does. A live event says
+        # nothing.
         if (is_test and not form.reported) or number % 2:
             connection.execute(
-                "INSERT INTO public.stripe_events (id, type, livemode, payload, outcome, session_table, session_key)"
+                "INSERT INTO public.stripe_events"
+                " (id, type, livemode, payload, outcome, session_table, session_key)"
                 " VALUES (%s, 'charge.refunded', %s, '{}', 'applied', 'calculator2_sessions', %s)",
                 [f"evt_{next(_numbers)}", not is_test, key],
             )
@@ -143,3 +150,8 @@ def refresh(connection: psycopg.Connection, month: str | None = None) -> int:
     """Count anew, as whoever is connected."""
     (days,) = connection.execute("SELECT analytics.refresh(%s::date)", [month]).fetchone() or (0,)
     return int(days)
+
+
+def rows(connection: psycopg.Connection) -> Callable[[str], list[tuple[Any, ...]]]:
+    """A way to ask on this connection."""
+    return lambda query: connection.execute(query).fetchall()  # type: ignore[call-overload, no-any-return]

@@ -1,4 +1,4 @@
-"""The rollup of accesses: counted anew, it is what the log holds, and a month in cold storage keeps its days."""
+"""The rollup of accesses: counted anew, it is what the log holds; a month in cold storage keeps its days."""
 
 import threading
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
 from carnivore_db import analytics
-from tests.analytics.planting import MOMENTS, Everything, Report, Sale, plant, plant_sale, refresh
+from tests.analytics.planting import MOMENTS, Everything, Report, Sale, plant, plant_sale, refresh, rows
 from tests.support import analytics_law
 from tests.support.databases import TestDatabase
 from tests.support.processes import eventually
@@ -122,7 +122,8 @@ def test_each_day_says_when_it_was_counted(module_database: TestDatabase) -> Non
 
 def test_a_week_is_as_old_as_its_oldest_day(owner: psycopg.Connection) -> None:
     owner.execute(
-        "INSERT INTO analytics.access_days VALUES ('2026-01-31', 1, 1, '2026-03-01'), ('2026-02-01', 2, 1, '2026-04-01')"
+        "INSERT INTO analytics.access_days VALUES"
+        " ('2026-01-31', 1, 1, '2026-03-01'), ('2026-02-01', 2, 1, '2026-04-01')"
     )
     found = owner.execute(
         "SELECT week, accesses, report_days, counted_at::date::text FROM analytics.accesses_per_week"
@@ -143,7 +144,7 @@ def test_after_a_refresh_the_sum_is_that_of_the_log(
     ]
     assert sum(row[1] for row in rollup(owner)) == len(counted)  # type: ignore[misc]
     assert {row[0] for row in rollup(owner)} == {moment.date() for moment in counted}
-    assert analytics_law.shown(owner, DAYS) == analytics_law.counted(owner, DAYS)
+    assert analytics_law.shown(rows(owner), DAYS) == analytics_law.counted(rows(owner), DAYS)
     owner.rollback()
 
 
@@ -242,7 +243,8 @@ def test_the_package_counts_month_by_month(module_database: TestDatabase) -> Non
                 Everything((Sale("keto", "completed", JANUARY, (Report(JANUARY, (JANUARY, FEBRUARY)),)),)),
             )
             connection.execute(
-                "INSERT INTO analytics.access_days VALUES ('2025-11-30', 1, 1, now()), ('2026-01-02', 1, 1, now())"
+                "INSERT INTO analytics.access_days VALUES"
+                " ('2025-11-30', 1, 1, now()), ('2026-01-02', 1, 1, now())"
             )
             steps: list[tuple[date, int]] = []
             assert analytics.refresh(engine, on_step=lambda *step: steps.append(step)) == 4

@@ -64,7 +64,7 @@ CLAUSES = (
     (r"progress\.\w+ \+ (delta\.\w+)", r"\1"),
     (r"(?<!:)= progress\.(\w+)", r"= p.\1"),
     # Days in a row and latest moments, by the short way and by the long.
-    (r" AT TIME ZONE 'UTC'", ""),
+    (r" AT TIME ZONE 'UTC'(::text)?", ""),
     (r"SELECT DISTINCT", "SELECT"),
     (r" GROUP BY streak", ""),
     (r" ORDER BY last_day DESC", " ORDER BY last_day"),

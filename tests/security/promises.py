@@ -1,6 +1,7 @@
 """All promises, the catalog's last. Importing a module registers what it promises."""
 
 from tests.security import (  # noqa: F401
+    promises_analytics,
     promises_archive,
     promises_calculator,
     promises_catalog,

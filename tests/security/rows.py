@@ -85,6 +85,7 @@ GOOD: dict[str, Row] = {
         "old_expires_at": NOW,
         "new_expires_at": NOW,
     },
+    "analytics.access_days": {"day": date(2026, 3, 2), "accesses": 3, "reports": 2, "counted_at": NOW},
     "vocabulary.users": {
         "id": MALLORY,
         "email": "mallory@example.com",

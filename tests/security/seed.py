@@ -163,6 +163,7 @@ def plant(connection: psycopg.Connection) -> None:
         for (bound,) in connection.execute(BOUNDS, [table]).fetchall():
             first = re.search(r"FROM \('(.+?)'\)", bound)
             connection.execute(statement, {"moment": first[1] if first else OUTSIDE_ALL_MONTHS})
+    connection.execute("SELECT analytics.refresh()")
     # No rollback takes a sequence back, and the mutations insert a lot: stay clear of the ids above.
     for (name,) in connection.execute(
         "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'S'"

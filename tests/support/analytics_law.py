@@ -6,8 +6,6 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-import psycopg
-
 PAID = {"completed", "refunded"}
 SESSIONS = "SELECT id, path_choice, payment_status, created_at FROM public.user_sessions WHERE NOT is_test"
 REPORTS = """
@@ -51,12 +49,9 @@ def share(part: int, whole: int) -> Decimal | None:
 
 
 class Law:
-    """The rows as they are now, without test data, and what each view makes of them."""
+    """What somebody who sees all rows finds now, without test data, and what a view makes of them."""
 
-    def __init__(self, connection: psycopg.Connection) -> None:
-        def rows(query: str) -> Rows:
-            return connection.execute(query).fetchall()  # type: ignore[call-overload, no-any-return]
-
+    def __init__(self, rows: Callable[[str], Rows]) -> None:
         self.sessions = {row[0]: row[1:] for row in rows(SESSIONS)}
         self.reports = {row[0]: row[1:] for row in rows(REPORTS) if row[1] in self.sessions}
         self.accesses = [row for row in rows(ACCESSES) if row[0] in self.reports]
@@ -131,9 +126,9 @@ class Law:
             place = (month(created), path)
             found[place] = [one + more for one, more in zip(found[place], step, strict=True)]
         return [
-            (*place, *counts, share(counts[1], counts[0]), share(counts[3], counts[1]), share(counts[4], counts[3]))
+            (*place, *counts, *map(share, (counts[1], *counts[3:]), (counts[0], counts[1], counts[3])))
             for place, counts in found.items()
-        ]  # fmt: skip
+        ]
 
     def calculator_funnel(self) -> Rows:
         found: dict[date, list[int]] = defaultdict(lambda: [0] * 5)
@@ -159,8 +154,10 @@ VIEWS: dict[str, tuple[str, Callable[[Law], Rows]]] = {
     ),
     "paths": ("path_choice, sessions, paid, refunded, reports, opened", Law.paths),
     "conversion": (
-        "month, path_choice, sessions, paid, refunded, with_report, opened, paid_share, report_share,"
-        " opened_share",
+        (
+            "month, path_choice, sessions, paid, refunded, with_report, opened, paid_share, report_share,"
+            " opened_share"
+        ),
         Law.conversion,
     ),
     "calculator_funnel": (
@@ -171,18 +168,16 @@ VIEWS: dict[str, tuple[str, Callable[[Law], Rows]]] = {
 }
 
 
-def shown(connection: psycopg.Connection, names: Iterable[str] = VIEWS) -> dict[str, Rows]:
-    """What the views show to whoever asks on this connection, sorted, without when it was counted."""
+def shown(ask: Callable[[str], Rows], names: Iterable[str] = VIEWS) -> dict[str, Rows]:
+    """What the views show to whoever asks, sorted, without when it was counted."""
     return {
-        name: sorted(
-            connection.execute(f"SELECT {VIEWS[name][0]} FROM analytics.{name}").fetchall(),  # type: ignore[call-overload]
-            key=as_text,
-        )
-        for name in names
+        name: sorted(ask(f"SELECT {columns} FROM analytics.{name}"), key=as_text)
+        for name, (columns, _) in VIEWS.items()
+        if name in names
     }
 
 
-def counted(connection: psycopg.Connection, names: Iterable[str] = VIEWS) -> dict[str, Rows]:
+def counted(ask: Callable[[str], Rows], names: Iterable[str] = VIEWS) -> dict[str, Rows]:
     """What they should show: the rollup as of a refresh now, the others at every moment."""
-    law = Law(connection)
+    law = Law(ask)
     return {name: sorted(VIEWS[name][1](law), key=as_text) for name in names}
