@@ -34,7 +34,7 @@ def at_most(count: int) -> str:
 def _partitions(stats: Stats) -> Iterator[Alert]:
     for partition in stats.partitions:
         if partition.rows:
-            detail = f"{at_most(partition.rows)} rows that belong to a month"
+            detail = f"rows that belong to a month: {at_most(partition.rows)}"
             yield Alert("default_partition_rows", partition.name, detail)
     for months in stats.months:
         for month in months.missing:
@@ -54,4 +54,4 @@ def _jobs(stats: Stats) -> Iterator[Alert]:
 def _unusual(stats: Stats) -> Iterator[Alert]:
     for kind, reports in stats.unusual.items():
         if reports:
-            yield Alert("unusual_access", kind, f"{reports:,} reports in {stats.unusual_days} days")
+            yield Alert("unusual_access", kind, f"reports in {stats.unusual_days} days: {reports:,}")

@@ -63,7 +63,8 @@ def _bars(axes: Axes, table: str, partitions: list[Partition]) -> None:
     if not partitions:
         _say(axes, "no partitions")
         return
-    divisor, name = unit(max(part.bytes for part in partitions))
+    largest = max(part.bytes for part in partitions)
+    divisor, name = unit(largest)
     colours = [_MONTH if part.rows is None else _ALARM if part.rows else _DEFAULT for part in partitions]
     places = range(len(partitions))
     bars = axes.bar(places, [part.bytes / divisor for part in partitions], color=colours)
@@ -72,8 +73,11 @@ def _bars(axes: Axes, table: str, partitions: list[Partition]) -> None:
     axes.set_ylabel(f"size ({name})")
     labelled = _thinned(places, _LABELS)
     axes.set_xticks(labelled, [partitions[place].label for place in labelled], rotation=45, ha="right")
+    for place, label in zip(labelled, axes.get_xticklabels(), strict=True):
+        if partitions[place].rows:
+            label.set_color(_ALARM)  # the bar may be too small to be seen
     axes.set_xlim(-0.8, max(len(partitions), _ROOM) - 0.2)
-    _from_zero(axes)
+    _from_zero(axes, largest / divisor)
     meanings = [Patch(color=_MONTH, label="a month")] if _MONTH in colours else []
     for part in partitions:
         if part.rows is not None:
@@ -91,7 +95,8 @@ def _lines(axes: Axes, stats: Stats) -> None:
     if not lines:
         _say(axes, "no sample of an earlier day yet: `carnivore-db maintain` takes one a day")
         return
-    divisor, name = unit(max(size for sizes in lines.values() for size in sizes.values()))
+    largest = max(size for sizes in lines.values() for size in sizes.values())
+    divisor, name = unit(largest)
     for label, sizes in lines.items():
         days = sorted(sizes)
         heights = [sizes[day] / divisor for day in days]
@@ -101,7 +106,7 @@ def _lines(axes: Axes, stats: Stats) -> None:
     marked = sorted({day for sizes in lines.values() for day in sizes})
     axes.set_xticks(_thinned(marked, _DAYS))  # type: ignore[arg-type]
     axes.xaxis.set_major_formatter(DateFormatter("%Y-%m-%d"))  # type: ignore[no-untyped-call]
-    _from_zero(axes)
+    _from_zero(axes, largest / divisor)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
 
 
@@ -121,9 +126,9 @@ def _thinned(marks: Sequence[T], room: int) -> Sequence[T]:
     return marks[::-1][::step]
 
 
-def _from_zero(axes: Axes) -> None:
-    axes.margins(y=0.12)
-    axes.set_ylim(bottom=0)
+def _from_zero(axes: Axes, top: float) -> None:
+    # Room above, where sizes are written.
+    axes.set_ylim(0, 1.12 * top)
     axes.grid(axis="y", alpha=0.4)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

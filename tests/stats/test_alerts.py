@@ -297,7 +297,7 @@ def test_a_count_stops_and_says_so(plain_database: TestDatabase, tmp_path: Path)
             " SELECT 'error', 'database_error', '2001-01-01 00:00+00' FROM generate_series(1, 10050)"
         )
     seen = look(plain_database, tmp_path)
-    assert seen.report["alerts"][0]["detail"] == "more than 10,000 rows that belong to a month"
+    assert seen.report["alerts"][0]["detail"] == "rows that belong to a month: more than 10,000"
     assert seen.metric("default_partition_rows", CHAT) == 10_001
 
 

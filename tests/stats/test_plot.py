@@ -44,6 +44,10 @@ def test_bars_are_the_partitions(plain_database: TestDatabase) -> None:
         assert shown == {place: part.label for place, part in enumerate(own)}
         assert same_color(axes.patches[-1].get_facecolor(), "tab:red")
         assert not any(same_color(bar.get_facecolor(), "tab:red") for bar in axes.patches[:-1])
+        alarms = [
+            label.get_text() for label in axes.get_xticklabels() if same_color(label.get_color(), "tab:red")
+        ]
+        assert alarms == ["default"]
 
 
 def test_an_empty_default_partition_is_no_alarm() -> None:
@@ -66,7 +70,7 @@ def test_lines_are_the_samples_and_todays_size() -> None:
     assert list(line.get_ydata()) == pytest.approx([10, 20, 57, now])
     assert axes.get_ylabel() == "size (MiB)"
     assert axes.get_ylim()[0] == 0
-    assert axes.get_ylim()[1] > now
+    assert axes.get_ylim()[1] > 1.1 * now
 
 
 def test_small_tables_are_one_line_together() -> None:

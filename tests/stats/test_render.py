@@ -124,4 +124,4 @@ def test_a_pipe_gets_no_colours(plain_database: TestDatabase) -> None:
     assert "\x1b" not in outcome.output
     lines = outcome.output.splitlines()
     assert (len(chart(lines)),) == number
-    assert lines[-1] == f"default_partition_rows {LOG}_default: 1 rows that belong to a month"
+    assert lines[-1] == f"default_partition_rows {LOG}_default: rows that belong to a month: 1"
