@@ -143,12 +143,12 @@ def _archive(db: Database, on_progress: OnProgress) -> Did:
     if settings.archive_location is None:
         raise Skipped("CARNIVORE_DB_ARCHIVE_LOCATION is not set: old months stay")
     try:
-        from carnivore_db.partitions import archive  # noqa: PLC0415 - an extra of its own
+        from carnivore_db.partitions import archive, steps  # noqa: PLC0415 - an extra of its own
     except ImportError as error:
         needed = f"the archive needs pip install 'carnivore-db[operations]' ({error.name} is missing)"
         raise LookupError(needed) from None
 
-    def on_step(step: archive.Step) -> None:
+    def on_step(step: steps.Step) -> None:
         on_progress(step.done, step.total or None)
 
     outcome = archive.archive_due(
