@@ -47,7 +47,7 @@ CLAUSES = (
     (r"session\.user_id = learner AND ", ""),
     (r" AND session\.ended_at IS NOT NULL", ""),
     (r"coalesce\(sum\((session\.\w+|coalesce\(session\.duration_minutes, 0\))\), 0\)", "0"),
-    (r"count\(\*\)(?! FILTER)", "(count(*) + 1)"),
+    (r"count\(\*\)(?! (FILTER|OVER))", "(count(*) + 1)"),
     (r"(session\.session_type = '\w+') OR session\.\w+ > 0", r"\1"),
     (r"session\.session_type = '\w+' OR (session\.\w+ > 0)", r"\1"),
     (r"max\(session\.ended_at\)", "min(session.ended_at)"),

@@ -24,10 +24,11 @@ REPORTS = (
     Report(JANUARY),
     Report(JANUARY, (NEW_YEAR, FEBRUARY, FEBRUARY, MARCH)),
     Report(FEBRUARY, (MARCH, JANUARY, MARCH + DAY), pending=True),
+    Report(MARCH, (JANUARY,), pending=True),
 )
 EXAMPLE = Everything(
     tuple(
-        Sale(path, status, moment, REPORTS[: number % 4])
+        Sale(path, status, moment, REPORTS[: number % 5])
         for number, (path, status, moment) in enumerate(
             (path, status, moment)
             for path in PATHS
@@ -98,6 +99,7 @@ def the_views_show_what_few_rows_add_up_to(s: Session) -> None:
             Sale("paleo", "completed", JANUARY),
             Sale("paleo", "pending", JANUARY),
             Sale("custom", "failed", JANUARY),
+            Sale("carnivore", "completed", JANUARY, (Report(JANUARY, (MARCH,), pending=True),)),
         ),
         (Form("bundle", "completed", JANUARY, reported=True), Form(None, "pending", JANUARY)),
     )
@@ -126,15 +128,18 @@ def a_month_is_counted_alone(s: Session) -> None:
     _refresh(s)
     assert s.superuser.rows(ROLLUP) == []
     _sold(s, NEW_YEAR, JANUARY, FEBRUARY, FEBRUARY, MARCH)
-    _sold(s, FEBRUARY)
-    february = [(FEBRUARY.date(), 3, 2)]
-    assert _refresh(s, "2026-02-28", time_zone="Pacific/Auckland") == 1
+    last = MARCH - timedelta(seconds=1)
+    _sold(s, FEBRUARY, last)
+    february = [(FEBRUARY.date(), 3, 2), (last.date(), 1, 1)]
+    assert _refresh(s, "2026-02-28", time_zone="Pacific/Auckland") == 2
     assert s.superuser.rows(ROLLUP) == february
-    assert _refresh(s) == 4
+    assert _refresh(s) == 5
     everything = s.superuser.rows(ROLLUP)
-    assert [row[0] for row in everything] == [one.date() for one in (NEW_YEAR, JANUARY, FEBRUARY, MARCH)]
+    assert [row[0] for row in everything] == [
+        one.date() for one in (NEW_YEAR, JANUARY, FEBRUARY, last, MARCH)
+    ]
     s.superuser.allows("DELETE FROM public.user_sessions")
-    assert _refresh(s, "2026-02-01", time_zone="America/Los_Angeles") == 1
+    assert _refresh(s, "2026-02-01", time_zone="Pacific/Auckland") == 2
     assert s.superuser.rows(ROLLUP) == [row for row in everything if row not in february]
     assert _refresh(s) == 3
     assert s.superuser.rows(ROLLUP) == []
@@ -223,18 +228,20 @@ def unusual_access_is_found(s: Session) -> None:
 
     noon = NEW_YEAR + DAY / 2
     opened(0, *((noon + minute * number, str(number % 3)) for number in range(4)))
-    opened(1, *((noon + second * number, "7") for number in range(3)), (noon + minute, "7"))
-    opened(1, (noon + 3 * minute - timedelta(microseconds=500), "7"), (noon + 2 * minute, "7"))
+    almost = minute - timedelta(microseconds=500)
+    opened(
+        1, *((noon + span, "7") for span in (0 * second, second, almost, 3 * minute, 5 * minute, 7 * minute))
+    )
     opened(3, (noon + 2 * second, "8"))
     opened(4, *((noon + second * number, str(number)) for number in range(9)))
-    # Its end was NEW_YEAR + 30 days; it was moved to noon, and then to the morning after.
+    # Its end was NEW_YEAR + 30 days; at noon it was moved before noon, and later to the morning after.
     change = (
         "INSERT INTO public.report_expiry_changes"
         " (report_id, changed_at, changed_by, old_expires_at, new_expires_at) VALUES (%s, %s, 'x', %s, %s)"
     )
     end, morning = NEW_YEAR + 30 * DAY, noon + DAY / 2
-    s.superuser.allows(change, [502, noon, end, noon])
-    s.superuser.allows(change, [502, noon + 6 * minute, noon, morning])
+    s.superuser.allows(change, [502, noon, end, noon - 4 * minute])
+    s.superuser.allows(change, [502, noon + 6 * minute, noon - 4 * minute, morning])
     s.superuser.allows(change, [503, noon + second, NEW_YEAR, end])
     s.superuser.allows(change, [503, noon + 6 * minute, end, NEW_YEAR])
     s.as_("superuser", triggers="replica").allows(
