@@ -44,11 +44,12 @@ test-slow: setup ## Run the tests that take long
 	$(BIN)/pytest -m slow
 
 .PHONY: bench
-bench: setup ## Measure triggers, partitions, and the chat before its refinement and after (SMALL=1: fewer rows)
+bench: setup ## Measure triggers, partitions, readers beside maintain, the chat, a month of accesses (SMALL=1: fewer rows)
 	@$(BIN)/python -m tests.benchmarks.session_trigger
 	@$(BIN)/python -m tests.benchmarks.partitions
 	@$(BIN)/python -m tests.benchmarks.maintaining
 	@$(BIN)/python -m tests.benchmarks.conversation $(if $(SMALL),--small)
+	@$(BIN)/python -m tests.benchmarks.analytics $(if $(SMALL),--small)
 
 .PHONY: lint
 lint: $(READY) ## Check style, types, layers and the revisions' SQL

@@ -328,6 +328,8 @@ _FIELDS = {
     "file_with_completed": "file_url",
     "file_url_with_completed": "file_url",
     "error_message_with_failed": "error_message",
+    "facts_with_dropped": "dropped_at",
+    "reports_within_accesses": "reports",
 }
 
 # By SQLSTATE, or by its class (its first two characters).

@@ -127,13 +127,18 @@ def _wanted(table: Table, now: datetime, policy: Policy, this: int) -> Iterable[
     oldest = min((first for first, _ in months), default=this)
     for number in range(max(oldest, this - policy.months_back), this):
         month = _start(number).date()
-        if not (number in drained or month in table.archived or _gone(table, number, now, policy)):
+        # Without rows nobody archives it either.
+        if not (number in drained or month in table.archived or _aged(table, number, now)):
             yield month, _gap(months, number, this), 2
 
 
 def _gone(table: Table, number: int, now: datetime, policy: Policy) -> bool:
     """Whether the month's rows are about to be deleted."""
-    return not policy.keep_old and table.kept is not None and _start(number + 1) <= now - table.kept
+    return not policy.keep_old and _aged(table, number, now)
+
+
+def _aged(table: Table, number: int, now: datetime) -> bool:
+    return table.kept is not None and _start(number + 1) <= now - table.kept
 
 
 def _covered(ranges: Sequence[tuple[datetime, datetime]], start: datetime, end: datetime) -> bool:
