@@ -301,3 +301,14 @@ counter_examples(
 )
 good_rows({"analytics.access_days": [{"reports": 1}, {"reports": 3}, {"day": date(1999, 1, 1)}]})
 required({"analytics.access_days": "accesses reports counted_at"})
+
+
+@promise("refresh clause access_days")
+def two_refreshes_wait_for_each_other(s: Session) -> None:
+    held = (
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+        " AND objid = 'analytics.access_days'::regclass AND granted"
+    )
+    assert s.superuser.value(held) == 0
+    _refresh(s)
+    assert s.superuser.value(held) == 1

@@ -54,6 +54,7 @@ def expired_calculator_sessions_go_oldest_first_and_paid_ones_stay(s: Session) -
             assert {23, 24, 25, 9001, 9002} == set(left)
         with s.undone():
             assert s.as_(persona).value("SELECT public.delete_expired_calculator_sessions()") == 3
+            assert {23, 24, 25, 9001, 9002} == set(_keys(s, CALCULATORS))
 
 
 @promise(f"{REPORTS} delete_expired_reports clause EXECUTE service_role")
