@@ -48,7 +48,10 @@ bench: setup ## Measure everything beside its rivals, some 40 minutes (ARGS='--o
 	@$(BIN)/pip install -q --disable-pip-version-check --group bench
 	@$(BIN)/python -m tests.benchmarks $(if $(SMALL),--scale small) $(ARGS)
 	@$(BIN)/python -m tests.benchmarks.session_trigger
+	@$(BIN)/python -m tests.benchmarks.partitions
+	@$(BIN)/python -m tests.benchmarks.maintaining
 	@$(BIN)/python -m tests.benchmarks.conversation $(if $(SMALL),--small)
+	@$(BIN)/python -m tests.benchmarks.analytics $(if $(SMALL),--small)
 
 .PHONY: bench-quick
 bench-quick: setup ## Run each comparison for a moment: rows must be kept, times are not looked at
@@ -79,6 +82,31 @@ rollback: setup ## Take the last revision back (REVISION=base: all of them)
 .PHONY: verify
 verify: setup ## Compare the database with what the package makes
 	@DATABASE_URL="$(PSQL_URL)" $(BIN)/carnivore-db verify
+
+.PHONY: maintain
+maintain: setup ## Run everything that is scheduled, once
+	@DATABASE_URL="$(PSQL_URL)" $(BIN)/carnivore-db maintain
+
+.PHONY: partitions
+partitions: setup ## Show what the partitioned tables lack, and make it
+	@DATABASE_URL="$(PSQL_URL)" $(BIN)/carnivore-db partitions plan
+	@DATABASE_URL="$(PSQL_URL)" $(BIN)/carnivore-db partitions apply
+
+.PHONY: archive
+archive: setup ## Move old months to CARNIVORE_DB_ARCHIVE_LOCATION
+	@DATABASE_URL="$(PSQL_URL)" $(BIN)/carnivore-db archive run
+
+.PHONY: cleanup
+cleanup: setup ## Delete what is old (DRY=1: count only)
+	@DATABASE_URL="$(PSQL_URL)" $(BIN)/carnivore-db cleanup $(if $(DRY),--dry-run)
+
+.PHONY: stats
+stats: setup ## Show sizes, growth and what needs attention
+	@DATABASE_URL="$(PSQL_URL)" $(BIN)/carnivore-db stats
+
+.PHONY: analyze
+analyze: setup ## Renew the planner's statistics
+	@DATABASE_URL="$(PSQL_URL)" $(BIN)/carnivore-db analyze
 
 .PHONY: psql
 psql: setup ## Open psql on the database

@@ -8,10 +8,13 @@ from alembic import context
 from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.dialects.postgresql import CITEXT
 
+from carnivore_db import analytics, health  # noqa: F401 - fills the metadata
 from carnivore_db.base import AUTH_USERS, Base
 from carnivore_db.conversation import models as conversation  # noqa: F401 - fills the metadata
 from carnivore_db.migrations import VERSION_SCHEMA
+from carnivore_db.partitions import ledger  # noqa: F401 - fills the metadata
 from carnivore_db.settings import Settings
+from carnivore_db.stats import models as stats  # noqa: F401 - fills the metadata
 from carnivore_db.vocabulary import models as vocabulary  # noqa: F401 - fills the metadata
 from carnivore_db.weekly import models as weekly  # noqa: F401 - fills the metadata
 

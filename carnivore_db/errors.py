@@ -69,6 +69,10 @@ class ApiKeyNotFound(NotFound):
     """The learner has no key for this provider."""
 
 
+class NotArchived(NotFound):
+    """The archive has no rows of this month, or they are back in their table."""
+
+
 class SessionEnded(CarnivoreError):
     """The session had ended before. `ended_at` says when (UTC)."""
 
@@ -193,6 +197,14 @@ class StorageError(CarnivoreError):
         super().__init__(f"a file could not be written, read or deleted: {reason}")
 
 
+class ArchiveDamaged(CarnivoreError):
+    """An archived file is not what its manifest says. `what` differs: file, manifest, rows or columns."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"an archived file is not what its manifest says: {what}")
+
+
 class ProgressKept(CarnivoreError):
     """Progress goes with its learner, not alone."""
 
@@ -265,6 +277,9 @@ _RULES: dict[str, Callable[[Diagnostic], CarnivoreError]] = {
     "message_rate_limit": lambda diag: RateLimited(timedelta(seconds=int(diag.message_detail or 0))),
     "weekly_limit": lambda diag: WeeklyLimitReached(datetime.fromisoformat(diag.message_detail or "")),
     "job_not_found": lambda diag: JobNotFound(),
+    "partition_valid": lambda diag: InvalidInput(
+        diag.table_name or "", "partition_valid", "a table of this name is there and is no partition"
+    ),
     "conversation.sessions_user_id_fkey": lambda diag: ProfileNotFound(),
     "sessions_scenario_id_fkey": lambda diag: ScenarioNotFound(),
     "messages_session_id_fkey": lambda diag: SessionNotFound(),
@@ -313,6 +328,8 @@ _FIELDS = {
     "file_with_completed": "file_url",
     "file_url_with_completed": "file_url",
     "error_message_with_failed": "error_message",
+    "facts_with_dropped": "dropped_at",
+    "reports_within_accesses": "reports",
 }
 
 # By SQLSTATE, or by its class (its first two characters).

@@ -1,47 +1,213 @@
-"""The scheduled jobs: short transactions, safe at any time and in any number at once."""
+"""A run of everything that is scheduled, in order: each step is noted, and none waits for another's success.
 
-from datetime import date
+Safe at any time, in any number at once: one run works, the others find it at work and leave it to it.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 from sqlalchemy import Engine, text
 
+from carnivore_db import health, retention
+from carnivore_db.base import AUTH_USERS, Base
+from carnivore_db.conversation import jobs
+from carnivore_db.database import Database
 from carnivore_db.errors import CarnivoreError
+from carnivore_db.partitions.apply import apply
+from carnivore_db.partitions.plan import Policy
+from carnivore_db.retention import Pace, Rule
 
 _FOLD = text("SELECT public.fold_report_access(:batch)")
-_MONTHS = text("""
-    SELECT CAST(date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead) AS date)
-    FROM generate_series(0, CAST(:ahead AS integer)) AS ahead ORDER BY 1
-""")
-# The function that makes a partition of each partitioned table, closed as its revision says.
-_CREATE = {
-    "report_access_log": text("SELECT carnivore.create_access_log_partition(CAST(:month AS date))"),
-    "logs": text("SELECT carnivore.create_logs_partition(CAST(:month AS date))"),
-}
+# The lock of carnivore.maintain too.
+_TRY = text("SELECT pg_try_advisory_lock(CAST(CAST('carnivore.jobs' AS regclass) AS oid)::bigint)")
+_CHAT: dict[str, jobs.Job] = {"weekly_limits": "reset_weekly_limits", "message_archive": "archive_messages"}
+
+Status = Literal["done", "skipped", "failed"]
+Did = dict[str, int]
+# Called with what is done so far, and the whole where it is known.
+OnProgress = Callable[[int, int | None], None]
 
 
-def create_partitions(
-    engine: Engine, *, months_ahead: int = 3
-) -> tuple[list[str], dict[str, CarnivoreError]]:
-    """Make the missing partitions from this month (UTC) to `months_ahead` later, as the migrating role.
+class Skipped(Exception):
+    """The step does not apply here; the text says why."""
 
-    `engine` is a Database's. Returns the partitions made and those that could not be, with the reason: Busy
-    (a lock was not to be had within two seconds), InvalidInput (the DEFAULT partition holds rows of that
-    month).
+
+class Partly(CarnivoreError):
+    """A part of the step failed. `did` is what was done all the same, `first` the first failure."""
+
+    def __init__(self, did: Did, failed: dict[str, CarnivoreError]) -> None:
+        self.did = did
+        self.first = next(iter(failed.values()))
+        super().__init__("; ".join(f"{name}: {error}" for name, error in failed.items()))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A job of `carnivore.jobs`, and what it does here: returns counts, raises Skipped or an error."""
+
+    job: str
+    title: str
+    run: Callable[[OnProgress], Did]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a step went. `problem` is why it failed or was skipped, fit to be shown."""
+
+    job: str
+    status: Status
+    did: Did = field(default_factory=dict)
+    problem: str | None = None
+    seconds: float = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `json.dumps`."""
+        return {
+            "job": self.job,
+            "status": self.status,
+            "did": self.did,
+            "problem": self.problem,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def steps(db: Database, pace: Pace) -> list[Step]:
+    """Everything, in the order in which it runs: room for what comes, what was counted late, what is old,
+    the chat's own jobs, and last a look at what is left."""
+    return [
+        Step("partitions", "months that are missing", lambda on: _partitions(db, on)),
+        Step("fold", "access counts folded", lambda _: {"folded": fold_access_counts(db.engine)}),
+        # Before the archive: a month that is away is not counted any more.
+        Step("analytics", "rollup of accesses", lambda _: _refresh(db)),
+        Step("archive", "old months into cold storage", lambda on: _archive(db, on)),
+        *(_retention(db, rule, pace) for rule in retention.RULES),
+        *(_chat(db, name, job, pace) for name, job in _CHAT.items()),
+        Step("sizes", "sizes sampled", lambda _: _sample(db)),
+    ]
+
+
+def _partitions(db: Database, on_progress: OnProgress) -> Did:
+    settings = db.settings
+    outcome = apply(
+        db.engine,
+        now=datetime.now(UTC),
+        policy=Policy(settings.partition_months_ahead, keep_old=settings.archive_logs),
+        lock_timeout_ms=settings.partition_lock_timeout_ms,
+        on_step=lambda _, number, total: on_progress(number, total),
+    )
+    if outcome.busy:
+        raise Skipped("another run of the partitions is at work")
+    did = {"made": len(outcome.done), "rows moved": sum(month.rows for month in outcome.done)}
+    if outcome.failed:
+        raise Partly(did, outcome.failed)
+    return did
+
+
+def _retention(db: Database, rule: Rule, pace: Pace) -> Step:
+    def run(on_progress: OnProgress) -> Did:
+        due, gone = rule.due(db), 0
+
+        def on_deleted(deleted: int) -> None:
+            nonlocal gone
+            gone += deleted
+            on_progress(gone, due)
+
+        on_progress(0, due)
+        return {"deleted": rule.delete(db, pace, on_deleted)}
+
+    return Step(rule.name, rule.title, run)
+
+
+def _chat(db: Database, name: str, job: jobs.Job, pace: Pace) -> Step:
+    title = job.replace("_", " ")
+    return Step(name, title, lambda _: {"rows": jobs.run(db.engine, job, batch=pace.batch)})
+
+
+def _refresh(db: Database) -> Did:
+    with db.engine.begin() as connection:
+        return {"days": connection.execute(text("SELECT analytics.refresh()")).scalar_one()}
+
+
+def _sample(db: Database) -> Did:
+    with db.engine.begin() as connection:
+        noted = connection.execute(text("SELECT carnivore.record_partition_sizes()")).scalar_one()
+        return {"relations": noted}
+
+
+def _archive(db: Database, on_progress: OnProgress) -> Did:
+    settings = db.settings
+    if settings.archive_location is None:
+        raise Skipped("CARNIVORE_DB_ARCHIVE_LOCATION is not set: old months stay")
+    try:
+        from carnivore_db.partitions import archive, steps  # noqa: PLC0415 - an extra of its own
+    except ImportError as error:
+        needed = f"the archive needs pip install 'carnivore-db[operations]' ({error.name} is missing)"
+        raise LookupError(needed) from None
+
+    def on_step(step: steps.Step) -> None:
+        on_progress(step.done, step.total or None)
+
+    outcome = archive.archive_due(
+        db.engine,
+        settings.archive_location,
+        now=datetime.now(UTC),
+        access_log_after_days=settings.archive_access_log_after_days,
+        logs=settings.archive_logs,
+        lock_timeout_ms=settings.partition_lock_timeout_ms,
+        on_step=on_step,
+    )
+    if outcome.busy:
+        raise Skipped("another run of the archive is at work")
+    did = {"months": len(outcome.done), "rows": sum(month.rows for month in outcome.done)}
+    if outcome.failed:
+        raise Partly(did, outcome.failed)
+    return did
+
+
+@contextmanager
+def turn(engine: Engine) -> Iterator[bool]:
+    """Whether this run may work; until the block ends no other may, however this one dies.
+
+    The lock is the session's: it needs a direct connection, not a pooling proxy in transaction mode.
     """
-    with engine.connect() as connection:
-        months = connection.scalars(_MONTHS, {"ahead": months_ahead}).all()
-    made: list[str] = []
-    failed: dict[str, CarnivoreError] = {}
-    wanted: list[tuple[str, date]] = [(table, month) for table in _CREATE for month in months]
-    for table, month in wanted:
-        partition = f"{table}_{month:%Y_%m}"
+    # The connection ends with the block, not in the pool: with it the lock goes.
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         try:
-            with engine.begin() as connection:
-                connection.execute(text("SET LOCAL lock_timeout = '2s'"))
-                if connection.scalar(_CREATE[table], {"month": month}):
-                    made.append(partition)
-        except CarnivoreError as error:
-            failed[partition] = error  # the other months must not wait for this one
-    return made, failed
+            yield bool(connection.scalar(_TRY))
+        finally:
+            connection.invalidate()
+
+
+def run(db: Database, step: Step, on_progress: OnProgress = lambda _done, _total: None) -> Outcome:
+    """Run one step and note it in `carnivore.jobs`, unless it is skipped. A failure is an outcome."""
+    began = time.monotonic()
+    error: Exception | None = None
+    did: Did = {}
+    try:
+        did = step.run(on_progress)
+    except Skipped as reason:
+        return Outcome(step.job, "skipped", problem=str(reason))
+    except Exception as caught:  # noqa: BLE001 - whatever it is, the other steps must not wait for it
+        error = caught
+        did = caught.did if isinstance(caught, Partly) else {}
+    seconds = time.monotonic() - began
+    problem = None if error is None else _shown(error)
+    try:
+        noted = error.first if isinstance(error, Partly) else error
+        health.record(db.engine, step.job, seconds=seconds, error=noted, result=did)
+    except CarnivoreError as caught:
+        problem = f"{problem or 'done'}; not noted: {caught}"
+    return Outcome(step.job, "failed" if problem else "done", did, problem, seconds)
+
+
+def _shown(error: Exception) -> str:
+    """Our own errors quote no row; of others only their kind is known not to."""
+    ours = isinstance(error, CarnivoreError | LookupError)
+    return str(error) if ours else type(error).__name__
 
 
 def fold_access_counts(engine: Engine, *, batch: int = 1000) -> int:
@@ -57,3 +223,16 @@ def fold_access_counts(engine: Engine, *, batch: int = 1000) -> int:
         if folded == 0:
             return total
         total += folded
+
+
+def analyze(engine: Engine, on_table: Callable[[str], None] = lambda _: None) -> int:
+    """Renew the statistics of every table of ours, partitions included, as the migrating role; returns how
+    many tables. Autovacuum never does it for a partitioned table as a whole."""
+    tables = [table for table in Base.metadata.sorted_tables if table is not AUTH_USERS]
+    quote = engine.dialect.identifier_preparer.quote
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for table in tables:
+            name = f"{quote(table.schema or 'public')}.{quote(table.name)}"
+            on_table(name)
+            connection.execute(text(f"ANALYZE {name}"))
+    return len(tables)

@@ -67,6 +67,13 @@ _SERVER = """
            current_setting('transaction_read_only')::boolean AS read_only
 """
 
+# A job that never ran is overdue from the time that it is known.
+_JOBS = """
+    SELECT job, last_finished_at, last_succeeded_at, last_error, every::text AS every,
+        coalesce(last_succeeded_at, created_at) + every < now() AS overdue
+    FROM carnivore.jobs ORDER BY job
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -100,6 +107,11 @@ def revision(connection: Connection) -> str | Refused:
     """The Alembic revision the database is at."""
     query = text("SELECT coalesce(min(version_num), 'none') FROM carnivore.alembic_version")
     return attempt(connection, lambda: str(connection.execute(query).scalar_one()))
+
+
+def jobs(connection: Connection) -> list[dict[str, Any]] | Refused:
+    """The scheduled jobs by name: when each last ended well, its last error, and whether it is overdue."""
+    return attempt(connection, lambda: [dict(row) for row in connection.execute(text(_JOBS)).mappings()])
 
 
 def insert_test(connection: Connection) -> dict[str, Any] | Refused:

@@ -23,7 +23,7 @@ def render(report: Report, console: Console) -> None:
         status = Text(section.status, style=_STYLES[section.status])
         table.add_row(str(section.number), section.title, status, Text(_facts(section)))
     console.print(table)
-    for section in report.sections[:-1]:
+    for section in report.sections:
         if section.differences:
             _details(section, console)
 

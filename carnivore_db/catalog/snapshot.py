@@ -12,7 +12,7 @@ from carnivore_db.catalog.session import PLAIN_SETTINGS, set_local, undone
 # kind -> identity -> definition
 Snapshot = dict[str, dict[str, Any]]
 
-OUR_SCHEMAS = ("public", "vocabulary", "conversation", "carnivore")
+OUR_SCHEMAS = ("public", "vocabulary", "conversation", "analytics", "carnivore")
 PARTITIONS = "partitions"
 INSTANCES = "partition_instances"
 

@@ -131,7 +131,7 @@ def verify(
             probes.default_partition_rows(connection, ours),
         )
         sections += [_insert(connection, server), _statistics(connection, model, live)]
-        sections.append(_status(sections, server, probes.revision(connection)))
+        sections.append(_status(sections, server, probes.revision(connection), probes.jobs(connection)))
     return Report(now, sections)
 
 
@@ -209,13 +209,36 @@ def _statistics(connection: Connection, model: Snapshot, live: Snapshot) -> Sect
     return Section(number, _TITLES[number], "ok", facts=facts)
 
 
-def _status(sections: Sequence[Section], server: Mapping[str, Any], revision: str | Refused) -> Section:
+def _status(
+    sections: Sequence[Section],
+    server: Mapping[str, Any],
+    revision: str | Refused,
+    jobs: list[dict[str, Any]] | Refused,
+) -> Section:
     differing = [s for s in sections if s.status == "differs"]
     facts = {
         **server,
         "revision": f"unknown: {revision.reason}" if isinstance(revision, Refused) else revision,
         "differences": sum(len(s.differences) for s in differing),
         "skipped": [s.number for s in sections if s.status == "skipped"],
+        "jobs": f"not read: {jobs.reason}" if isinstance(jobs, Refused) else [_last_run(j) for j in jobs],
     }
     summary = [f"section {s.number} ({s.title}): {len(s.differences)}" for s in differing]
-    return Section(12, _TITLES[12], "differs" if differing else "ok", summary, facts)
+    summary += [_overdue(job) for job in jobs if job["overdue"]] if isinstance(jobs, list) else []
+    return Section(12, _TITLES[12], "differs" if summary else "ok", summary, facts)
+
+
+def _last_run(job: Mapping[str, Any]) -> str:
+    """When a job last ran, and what came of it."""
+    if job["last_finished_at"] is None:
+        return f"{job['job']} never"
+    moment = f"{job['job']} {job['last_finished_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    return moment if job["last_error"] is None else f"{moment} failed ({job['last_error']})"
+
+
+def _overdue(job: Mapping[str, Any]) -> str:
+    """A job that has not ended well for too long."""
+    moment = job["last_succeeded_at"]
+    last = "it never succeeded" if moment is None else f"it last succeeded at {moment.astimezone(UTC):%F %T}"
+    error = "" if job["last_error"] is None else f", the last error is {job['last_error']}"
+    return f"job {job['job']} is overdue: {last}, and must every {job['every']}{error}"

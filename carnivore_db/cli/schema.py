@@ -1,4 +1,4 @@
-"""Commands about the database: migrate, verify, maintain, the demo, psql."""
+"""Commands about the database: migrate, verify, the demo, psql."""
 
 import json
 import os
@@ -10,16 +10,13 @@ from typing import Annotated
 import typer
 from sqlalchemy import URL, create_engine, pool
 
-from carnivore_db import local, maintenance, migrations
+from carnivore_db import local, migrations
 from carnivore_db.catalog import files, reference
 from carnivore_db.catalog.render import render
 from carnivore_db.catalog.snapshot import take
 from carnivore_db.catalog.verify import verify as run_verify
-from carnivore_db.cli.terminal import bars, console, explained, problems
-from carnivore_db.conversation import jobs
-from carnivore_db.database import Database
+from carnivore_db.cli.terminal import bars, console, explained
 from carnivore_db.demo import story
-from carnivore_db.errors import CarnivoreError
 from carnivore_db.settings import Settings
 
 app = typer.Typer()
@@ -89,26 +86,6 @@ def verify(
     else:
         render(report, console)
     raise typer.Exit(0 if report.ok else 1)
-
-
-@app.command()
-def maintain() -> None:
-    """Make the coming months' partitions, fold access counts, run the chat's jobs; for a scheduler."""
-    with explained():
-        engine = Database(_url()).engine
-        partitions, failed = maintenance.create_partitions(engine)
-        folded = maintenance.fold_access_counts(engine)
-        console.print(f"Partitions made: {', '.join(partitions) or 'none missing'}.", soft_wrap=True)
-        console.print(f"Access deltas folded: {folded}.")
-        for job in jobs.JOBS:
-            try:
-                console.print(f"{job}: {jobs.run(engine, job)} rows.")
-            except CarnivoreError as error:  # the other jobs must not wait for this one
-                failed[job] = error
-        engine.dispose()
-    for name, problem in failed.items():
-        problems.print(f"{name}: {problem}", style="red", markup=False)
-    raise typer.Exit(1 if failed else 0)
 
 
 @app.command()

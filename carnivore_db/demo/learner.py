@@ -113,10 +113,11 @@ def _sealed(scene: Scene, ada: UUID) -> str:
 
 def _export(scene: Scene, ada: UUID) -> None:
     # Here, because the command line must start without the extra `exports`.
-    from carnivore_db.vocabulary import export_storage, export_worker  # noqa: PLC0415
+    from carnivore_db import storage as files  # noqa: PLC0415
+    from carnivore_db.vocabulary import export_worker  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as folder:
-        storage = export_storage.Storage(folder)
+        storage = files.Storage(folder)
         with scene.db.transaction(_her(ada)) as tx:
             for wanted in exports.FORMATS:
                 exports.request(tx, ada, wanted)
@@ -131,10 +132,10 @@ def _export(scene: Scene, ada: UUID) -> None:
             name = Path(export.file_url or "").name
             table.add_row(kind, export.status, str(export.records_count), str(export.file_size_bytes), name)
         scene.console.print(table)
-        with export_storage.read(made["csv"].file_url or "") as file:
+        with files.read(made["csv"].file_url or "") as file:
             lines = list(csv.DictReader(io.TextIOWrapper(file, encoding="utf-8", newline="")))
         scene.say(f"The CSV, opened: {len(lines)} sessions, {[line['session_type'] for line in lines]}.")
-        words = _words(export_storage.read(made["anki"].file_url or ""), folder)
+        words = _words(files.read(made["anki"].file_url or ""), folder)
         scene.say(f"The Anki deck, opened: {words}.")
         left = len(export_worker.expire(scene.db).failed)
         if len(lines) != 2 or words != ["el gato", "el perro", "¿Dónde está?"] or left:

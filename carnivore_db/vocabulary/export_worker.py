@@ -15,12 +15,13 @@ from sqlalchemy import Result, Select, func, select
 from sqlalchemy.orm import Session
 
 from carnivore_db import identity
+from carnivore_db import storage as files
 from carnivore_db.base import JsonObject
 from carnivore_db.database import Database
 from carnivore_db.errors import Busy, CarnivoreError, ExportLost, StorageError, Unavailable
-from carnivore_db.vocabulary import export_storage, exports
+from carnivore_db.storage import Storage
+from carnivore_db.vocabulary import exports
 from carnivore_db.vocabulary.export_files import SELECTED, WRITERS
-from carnivore_db.vocabulary.export_storage import Storage
 from carnivore_db.vocabulary.models import Export, LearningSession
 from carnivore_db.vocabulary.payloads import Filters
 
@@ -80,7 +81,7 @@ def _path(export: Export, attempt: int) -> str:
 def _delete(storage: Storage, path: str) -> bool:
     """Delete what an attempt may have left. Returns whether it is gone; `expire` deletes what is not."""
     try:
-        export_storage.delete(storage.url(path))
+        files.delete(storage.url(path))
     except StorageError:
         return False
     return True
@@ -116,7 +117,7 @@ def _fail(db: Database, export: Export, error: Exception, file_gone: bool) -> Ou
     if isinstance(error, StorageError):
         why = error.reason
     else:
-        why = str(error) if isinstance(error, CarnivoreError) else export_storage.reason(error)
+        why = str(error) if isinstance(error, CarnivoreError) else files.reason(error)
     try:
         with db.transaction(identity.service()) as tx:
             failed = exports.fail(tx, export.id, export.retry_count, why[:500], file_gone=file_gone)
@@ -177,11 +178,12 @@ class Expired:
     failed: dict[UUID | str, str] = field(default_factory=dict)
 
 
-def expire(db: Database) -> Expired:
+def expire(db: Database, *, on_file: Callable[[], None] = lambda: None) -> Expired:
     """Delete the files whose time has come, and their URLs; then those that no export has any more: of
-    learners who were erased, and of attempts that came to nothing.
+    learners who were erased, and of attempts that came to nothing. `on_file` is called after each.
 
-    Wherever they lie. Safe at any time and in any number at once; a second run finds nothing.
+    Wherever they lie, but for local folders of another machine: these are failures. Safe at any time and in
+    any number at once; a second run finds nothing.
     """
     result = Expired()
     last: Export | None = None
@@ -195,6 +197,7 @@ def expire(db: Database) -> Expired:
                 exports.expire(tx, due.id)
                 result.exports += 1
             last = due
+        on_file()
     url = ""
     while True:
         with db.transaction(identity.service()) as tx:
@@ -205,11 +208,14 @@ def expire(db: Database) -> Expired:
                 exports.forget_abandoned(tx, left)
                 result.abandoned += 1
             url = left
+        on_file()
 
 
 def _deleted(url: str, name: UUID | str, result: Expired) -> bool:
     try:
-        export_storage.delete(url)
+        if files.elsewhere(url):  # the file would stay there, and nobody would know of it any more
+            raise StorageError("its folder is not on this machine")
+        files.delete(url)
     except (LookupError, StorageError) as error:
         result.failed[name] = str(error)
         return False

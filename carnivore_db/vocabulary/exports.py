@@ -189,6 +189,14 @@ def take_expired(tx: Session, *, after: Export | None = None) -> Export | None:
 
 
 @validated
+def count_expired(tx: Session) -> int:
+    """How many files are to be deleted: of exports whose time has come, and of none any more."""
+    due = select(func.count()).where(Export.status == "completed", Export.expires_at <= func.now())
+    left = select(func.count()).select_from(AbandonedExportFile)
+    return (tx.scalar(due) or 0) + (tx.scalar(left) or 0)
+
+
+@validated
 def expire(tx: Session, export_id: UUID) -> Export:
     """Note that an export's file is gone; its URL goes too. Raises ExportNotFound, ExportTransition."""
     return one(tx, _changed(Export.id == export_id, status="expired", file_url=None), ExportNotFound)

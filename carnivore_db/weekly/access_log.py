@@ -11,7 +11,17 @@ from sqlalchemy import func, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from carnivore_db.errors import ReportNotFound
-from carnivore_db.inputs import AccessedAt, BatchSize, ClientIP, Id, Limit, Threshold, UserAgent, validated
+from carnivore_db.inputs import (
+    AccessedAt,
+    BatchSize,
+    ClientIP,
+    Id,
+    Limit,
+    Occurrences,
+    Threshold,
+    UserAgent,
+    validated,
+)
 from carnivore_db.weekly.models import ReportAccess
 
 _INSERT = text("""
@@ -42,24 +52,9 @@ _PER_DAY = text("""
 """)
 
 _UNUSUAL = text("""
-    WITH accesses AS (
-        SELECT access.report_id, access.ip_address, count(*) OVER (
-            PARTITION BY access.report_id ORDER BY access.accessed_at
-            RANGE BETWEEN interval '59.999999 seconds' PRECEDING AND CURRENT ROW
-        ) AS within_a_minute
-        FROM public.report_access_log AS access
-        JOIN public.generated_reports AS report ON report.id = access.report_id
-        JOIN public.user_sessions AS session ON session.id = report.session_id
-        WHERE access.accessed_at >= :since AND (:include_test OR NOT session.is_test)
-    ), totals AS (
-        SELECT report_id, count(*) AS accesses, count(DISTINCT ip_address) AS addresses,
-            max(within_a_minute) AS burst
-        FROM accesses GROUP BY report_id
-    )
-    SELECT report_id, accesses, addresses, burst FROM totals
-    WHERE addresses >= :addresses OR burst >= :burst
-    ORDER BY greatest(addresses / CAST(:addresses AS real), burst / CAST(:burst AS real)) DESC, report_id
-    LIMIT :limit
+    SELECT report_id, accesses, addresses, burst, after_end
+    FROM analytics.unusual_access(:since, :addresses, :burst, :after_end, :include_test) WITH ORDINALITY
+    ORDER BY ordinality LIMIT :limit
 """)
 
 
@@ -113,12 +108,13 @@ class AccessCount:
 
 @dataclass(frozen=True)
 class UnusualAccess:
-    """A report opened from many addresses, or many times within some 60 seconds (`burst`)."""
+    """A report opened from many addresses, many times within some 60 seconds (`burst`), or after its end."""
 
     report_id: int
     accesses: int
     addresses: int
     burst: int
+    after_end: int = 0
 
 
 @validated
@@ -217,17 +213,21 @@ def unusual(
     since: AwareDatetime,
     addresses: Threshold = 5,
     burst: Threshold = 20,
+    after_end: Occurrences = 1,
     limit: Limit = 100,
     include_test: bool = False,
 ) -> list[UnusualAccess]:
-    """Reports opened since `since` from `addresses` addresses or more, or `burst` times within 60 seconds.
+    """Reports opened since `since` from `addresses` addresses or more, `burst` times within 60 seconds, or
+    `after_end` times when they had expired or were revoked, by what their end was at that moment.
 
-    The most unusual first; sessions marked as test data are left out unless asked for.
+    An open that is refused is not logged: those after the end were recorded otherwise. The most unusual
+    first; sessions marked as test data are left out unless asked for.
     """
     wanted = {
         "since": since,
         "addresses": addresses,
         "burst": burst,
+        "after_end": after_end,
         "limit": limit,
         "include_test": include_test,
     }

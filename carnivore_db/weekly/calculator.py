@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import bindparam, func, insert, text, update
+from sqlalchemy import bindparam, insert, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
@@ -14,7 +14,7 @@ from carnivore_db import tokens
 from carnivore_db.base import JsonObject
 from carnivore_db.errors import CalculatorNotFound, InvalidInput, SessionNotFound
 from carnivore_db.inputs import BatchSize, FilledText, Id, validated
-from carnivore_db.rows import one, purge
+from carnivore_db.rows import one
 from carnivore_db.weekly.models import Calculator2Session
 from carnivore_db.weekly.payloads import FormStateInput
 from carnivore_db.weekly.sessions import PaymentStatus
@@ -26,6 +26,11 @@ _STATE = "form_state, pricing_tier, payment_status, last_active_at, expires_at"
 _RESUME = text(f"SELECT {_STATE} FROM public.resume_calculator(:token)")
 _SAVE = text(f"SELECT {_STATE} FROM public.save_calculator(:token, :form_state, :pricing_tier)").bindparams(
     bindparam("form_state", type_=JSONB(none_as_null=True))
+)
+_PURGE = text("SELECT public.delete_expired_calculator_sessions(:batch)")
+_DUE = text(
+    "SELECT count(*) FROM public.calculator2_sessions"
+    " WHERE expires_at < now() AND payment_status IN ('pending', 'failed')"
 )
 
 
@@ -147,8 +152,11 @@ def purge_expired(tx: Session, *, batch: BatchSize = 1000) -> int:
     Returns how many went; fewer than `batch` means that none is left which nobody has locked. A paid session
     stays: its refund must find it.
     """
-    which = (
-        Calculator2Session.expires_at < func.now(),
-        Calculator2Session.payment_status.in_(("pending", "failed")),
-    )
-    return purge(tx, Calculator2Session.id, *which, oldest=Calculator2Session.expires_at, batch=batch)
+    gone: int = tx.scalars(_PURGE, {"batch": batch}).one()
+    return gone
+
+
+def count_expired(tx: Session) -> int:
+    """How many sessions `purge_expired` would delete, as the service."""
+    due: int = tx.scalars(_DUE).one()
+    return due

@@ -24,7 +24,6 @@ from carnivore_db.inputs import (
     Validity,
     validated,
 )
-from carnivore_db.rows import purge
 from carnivore_db.weekly.models import GeneratedReport
 from carnivore_db.weekly.payloads import KIB, QuestionnaireInput
 
@@ -42,6 +41,7 @@ _LIST = text(
     " JOIN public.report_access_counts AS counts ON counts.report_id = report.id"
     " WHERE report.email = :email ORDER BY report.expires_at DESC, report.id DESC LIMIT :limit"
 )
+_PURGE = text("SELECT public.delete_expired_reports(:batch, :grace)")
 
 
 @dataclass(frozen=True)
@@ -212,8 +212,15 @@ def purge_expired(tx: Session, *, grace: Grace, batch: BatchSize = 1000) -> int:
     Oldest first, as the service. Returns how many went; fewer than `batch` means that none is left which
     nobody has locked.
     """
+    gone: int = tx.scalars(_PURGE, {"batch": batch, "grace": grace}).one()
+    return gone
+
+
+@validated
+def count_expired(tx: Session, *, grace: Grace) -> int:
+    """How many reports `purge_expired` would delete, as the service."""
     expired = GeneratedReport.expires_at < func.now() - _hours(grace)
-    return purge(tx, GeneratedReport.id, expired, oldest=GeneratedReport.expires_at, batch=batch)
+    return tx.scalars(select(func.count()).where(expired)).one()
 
 
 def _must_exist(tx: Session, report_id: int) -> datetime:

@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 
 from carnivore_db import migrations
 from carnivore_db.cli import app
-from tests.support import reports
 from tests.support.databases import Shape, TestDatabase
 
 SECRET = "hunter2"
@@ -68,7 +67,7 @@ def test_verify_changes_nothing(plain_database: TestDatabase) -> None:
         assert connection.execute(counters).fetchone() == before
 
 
-@pytest.mark.parametrize("command", ["upgrade", "verify", "maintain"])
+@pytest.mark.parametrize("command", ["upgrade", "verify", "maintain", "cleanup", "analyze"])
 def test_an_unreachable_database_is_one_line_without_the_password(command: str) -> None:
     outcome = run(command, DATABASE_URL=f"postgresql://ada:{SECRET}@127.0.0.1:9/none")
     assert outcome.exit_code == 2
@@ -89,86 +88,6 @@ def test_no_url_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: objec
     outcome = run("upgrade")
     assert outcome.exit_code == 2
     assert "DATABASE_URL is not set" in outcome.output
-
-
-def test_maintain_makes_the_missing_month_and_folds(plain_database: TestDatabase) -> None:
-    with plain_database.connect(autocommit=True) as connection:
-        (report,) = reports.make(connection, 1)
-        last = connection.execute(
-            "SELECT max(inhrelid::regclass::text) FROM pg_inherits"
-            " WHERE inhparent = 'public.report_access_log'::regclass"
-            " AND inhrelid::regclass::text !~ 'default'"
-        ).fetchone()
-        assert last is not None
-        connection.execute(f"DROP TABLE {last[0]}")
-        connection.execute("SET carnivore.access_counting = 'deferred'")
-        connection.execute("INSERT INTO public.report_access_log (report_id) VALUES (%s)", [report])
-        assert run("verify", url=plain_database.migrator_url).exit_code == 1
-        outcome = run("maintain", url=plain_database.migrator_url)
-        assert outcome.exit_code == 0
-        assert "folded: 1" in outcome.output
-        counted = connection.execute("SELECT access_count FROM public.generated_reports").fetchone()
-    assert counted == (1,)
-    assert run("verify", url=plain_database.migrator_url).exit_code == 0
-
-
-def test_maintain_twice_has_nothing_left_to_do(plain_database: TestDatabase) -> None:
-    assert run("maintain", url=plain_database.migrator_url).exit_code == 0
-    again = run("maintain", url=plain_database.migrator_url)
-    assert "made: none missing" in again.output
-    assert "folded: 0" in again.output
-    assert "delete_expired_sessions: 0 rows" in again.output
-
-
-def test_maintain_makes_the_missing_month_of_the_chats_log_too(plain_database: TestDatabase) -> None:
-    with plain_database.connect(autocommit=True) as connection:
-        last = connection.execute(
-            "SELECT max(inhrelid::regclass::text) FROM pg_inherits"
-            " WHERE inhparent = 'conversation.logs'::regclass AND inhrelid::regclass::text !~ 'default'"
-        ).fetchone()
-        assert last is not None
-        connection.execute(f"DROP TABLE {last[0]}")
-    outcome = run("maintain", url=plain_database.migrator_url)
-    assert outcome.exit_code == 0
-    assert f"Partitions made: {last[0].removeprefix('conversation.')}." in outcome.output
-
-
-def test_a_job_that_fails_stops_no_other(plain_database: TestDatabase) -> None:
-    with plain_database.connect(autocommit=True) as connection:
-        connection.execute("DROP FUNCTION conversation.reset_weekly_limits(integer, uuid)")
-        outcome = run("maintain", url=plain_database.migrator_url)
-        logged = connection.execute(
-            "SELECT metadata ->> 'job' FROM conversation.logs WHERE level = 'error'"
-        ).fetchall()
-    assert outcome.exit_code == 1
-    assert "reset_weekly_limits: A table or function is missing" in outcome.output
-    assert "archive_messages: 0 rows" in outcome.output
-    assert logged == [("reset_weekly_limits",)]
-
-
-def test_a_month_that_cannot_be_made_stops_neither_the_others_nor_the_folding(
-    plain_database: TestDatabase,
-) -> None:
-    with plain_database.connect(autocommit=True) as connection:
-        (report,) = reports.make(connection, 1)
-        months = connection.execute(
-            "SELECT inhrelid::regclass::text FROM pg_inherits"
-            " WHERE inhparent = 'public.report_access_log'::regclass"
-            " AND inhrelid::regclass::text !~ 'default' ORDER BY 1 DESC LIMIT 2"
-        ).fetchall()
-        for (month,) in months:
-            connection.execute(f"DROP TABLE {month}")
-        last, blocked = (month.removeprefix("public.") for (month,) in months)
-        day = "-".join(blocked.split("_")[-2:])
-        connection.execute("SET carnivore.access_counting = 'deferred'")
-        connection.execute(
-            "INSERT INTO public.report_access_log (report_id, accessed_at) VALUES (%s, %s)",
-            [report, f"{day}-15 12:00+00"],
-        )
-        outcome = run("maintain", url=plain_database.migrator_url)
-    assert outcome.exit_code == 1
-    assert f"Partitions made: {last}.\nAccess deltas folded: 1." in outcome.output
-    assert f"{blocked}: " in outcome.output
 
 
 def test_an_unknown_revision_is_one_line(plain_database: TestDatabase) -> None:

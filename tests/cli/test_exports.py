@@ -14,6 +14,7 @@ from click.testing import Result
 from rich.progress import Progress, TaskID
 from typer.testing import CliRunner
 
+import carnivore_db
 from carnivore_db.cli import app
 from carnivore_db.cli import exports as commands
 from carnivore_db.vocabulary.models import Export
@@ -196,9 +197,11 @@ def test_a_missing_extra_is_one_line(
 ) -> None:
     import carnivore_db.vocabulary as area  # noqa: PLC0415
 
-    for name in ("export_worker", "export_files", "export_storage"):
+    for name in ("export_worker", "export_files"):
         monkeypatch.delitem(sys.modules, f"carnivore_db.vocabulary.{name}")
         monkeypatch.delattr(area, name)
+    monkeypatch.delitem(sys.modules, "carnivore_db.storage")
+    monkeypatch.delattr(carnivore_db, "storage")
     monkeypatch.setitem(sys.modules, missing, None)
     outcome = run(command, exporting=exporting)
     assert outcome.exit_code == 2

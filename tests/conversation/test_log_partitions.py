@@ -10,7 +10,7 @@ import pytest
 from psycopg.rows import dict_row
 from sqlalchemy import text
 
-from carnivore_db import Database, errors, maintenance
+from carnivore_db import Database, errors
 from carnivore_db.conversation import logs
 from tests.conversation.samples import SERVICE, VISITOR, sign_up
 from tests.conversation.speaking import somebody_waits
@@ -147,24 +147,6 @@ def test_two_who_make_a_month_at_once_make_one(plain_database: TestDatabase, own
         first.commit()
         assert second.result() == (False,)
     assert names(own).count("logs_2031_05") == 1
-
-
-def test_the_job_makes_the_months_and_names_what_it_cannot(
-    plain_database: TestDatabase, own: psycopg.Connection
-) -> None:
-    """A month whose events lie in the default partition already stays there; the others come."""
-    now = one(own, "SELECT now()")
-    write(own, begins(month_of(now, 5)))
-    db = Database(plain_database.migrator_url)
-    made, failed = maintenance.create_partitions(db.engine, months_ahead=6)
-    there, missing = (f"logs_{month_of(now, ahead):%Y_%m}" for ahead in (6, 5))
-    assert there in made
-    assert [name for name in failed if name.startswith("logs_")] == [missing]
-    assert {there, f"logs_{month_of(now, 4):%Y_%m}"} <= set(names(own))
-    again, _ = maintenance.create_partitions(db.engine, months_ahead=6)
-    assert [name for name in again if name.startswith("logs_")] == []
-    assert one(own, HOLDER) == "conversation.logs_default"
-    db.close()
 
 
 def test_months_that_ended_thirty_days_ago_are_dropped_whole(own: psycopg.Connection) -> None:

@@ -49,4 +49,4 @@ def spare_shape(spare_server: Server) -> Iterator[Shape]:
     """A cluster that has none of our roles."""
     yield Shape("plain", spare_server, migrator=spare_server.user, login=spare_server.user)
     with psycopg.connect(spare_server.dsn("postgres"), autocommit=True) as connection:
-        connection.execute("DROP ROLE IF EXISTS anon, authenticated, service_role")
+        connection.execute("DROP ROLE IF EXISTS anon, authenticated, service_role, reporting")

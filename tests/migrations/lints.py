@@ -6,7 +6,7 @@ from dataclasses import dataclass
 OURS = """
     WITH ours AS (
         SELECT oid FROM pg_namespace AS n
-        WHERE nspname IN ('public', 'vocabulary', 'conversation', 'carnivore')
+        WHERE nspname IN ('public', 'vocabulary', 'conversation', 'analytics', 'carnivore')
             OR (nspname = 'auth' AND obj_description(oid, 'pg_namespace') LIKE 'carnivore_db:%')
     ), relations AS (
         SELECT c.*, c.oid::regclass::text AS name FROM pg_class AS c JOIN ours ON ours.oid = c.relnamespace
@@ -206,12 +206,34 @@ ROWS = (
         "CREATE POLICY more ON public.user_sessions FOR SELECT TO service_role USING (id > 1)",
     ),
     Lint(
-        "every view asks with its caller's rights",
+        "every view but those of analytics asks with its caller's rights",
         """
         SELECT name FROM relations
-        WHERE relkind = 'v' AND NOT coalesce(reloptions, '{}') @> ARRAY['security_invoker=true']
+        WHERE relkind = 'v' AND relnamespace <> 'analytics'::regnamespace
+            AND NOT coalesce(reloptions, '{}') @> ARRAY['security_invoker=true']
         """,
         "ALTER VIEW public.report_access_counts RESET (security_invoker)",
+    ),
+    # They count rows that the role may not see.
+    Lint(
+        "every view of analytics is a security barrier with its owner's rights",
+        """
+        SELECT name FROM relations
+        WHERE relkind = 'v' AND relnamespace = 'analytics'::regnamespace
+            AND coalesce(reloptions, '{}') <> ARRAY['security_barrier=true']
+        """,
+        "ALTER VIEW analytics.paths RESET (security_barrier)",
+    ),
+    Lint(
+        "every view of analytics is read by reporting, and by nobody else",
+        """
+        SELECT name FROM relations
+        WHERE relkind = 'v' AND relnamespace = 'analytics'::regnamespace AND NOT EXISTS (
+            SELECT FROM aclexplode(relacl) AS granted HAVING array_agg(
+                granted.grantee::regrole || ' ' || granted.privilege_type || granted.is_grantable)
+                FILTER (WHERE granted.grantee <> relowner) = ARRAY['reporting SELECTfalse'])
+        """,
+        "GRANT SELECT ON analytics.paths TO service_role",
     ),
     Lint(
         "nothing is granted to everybody",

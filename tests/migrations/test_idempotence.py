@@ -76,11 +76,12 @@ def test_two_databases_of_one_new_cluster_at_once(
         with one.connect() as connection:
             made = connection.execute(
                 "SELECT rolname, rolcanlogin, rolinherit, rolbypassrls FROM pg_roles"
-                " WHERE rolname IN ('anon', 'authenticated', 'service_role') ORDER BY 1"
+                " WHERE rolname IN ('anon', 'authenticated', 'service_role', 'reporting') ORDER BY 1"
             ).fetchall()
         assert made == [
             ("anon", False, False, False),
             ("authenticated", False, False, False),
+            ("reporting", False, False, False),
             ("service_role", False, False, True),
         ]
 
@@ -95,7 +96,8 @@ def test_roles_that_another_migration_is_just_making(spare_shape: Shape, outcome
         database.connect(autocommit=True) as watch,
     ):
         other.execute(
-            "CREATE ROLE anon NOLOGIN; CREATE ROLE authenticated; CREATE ROLE service_role BYPASSRLS"
+            "CREATE ROLE anon NOLOGIN; CREATE ROLE authenticated; CREATE ROLE service_role BYPASSRLS;"
+            " CREATE ROLE reporting"
         )
         migrating = thread.submit(migrations.upgrade, database.migrator_url)
         eventually(lambda: migrating.done() or watch.execute(blocked).fetchone() is not None)

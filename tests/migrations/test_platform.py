@@ -22,7 +22,8 @@ DATABASE = "deployed"
 ROLES = """
     SELECT to_jsonb(r) - 'oid', (SELECT jsonb_agg(g.rolname ORDER BY g.rolname) FROM pg_auth_members AS m
         JOIN pg_roles AS g ON g.oid = m.roleid WHERE m.member = r.oid)
-    FROM pg_roles AS r WHERE rolname IN ('anon', 'authenticated', 'service_role') ORDER BY rolname
+    FROM pg_roles AS r WHERE rolname IN ('anon', 'authenticated', 'service_role', 'reporting')
+    ORDER BY rolname
 """
 
 
@@ -69,7 +70,8 @@ def test_an_owner_without_superuser_migrates_up_down_and_up(deployed: TestDataba
 def test_an_owner_who_may_not_make_roles_migrates_where_they_exist(deployed: TestDatabase) -> None:
     with deployed.connect() as connection:
         connection.execute("ALTER ROLE deployer NOCREATEROLE NOCREATEDB")
-        connection.execute("CREATE ROLE anon; CREATE ROLE authenticated; CREATE ROLE service_role")
+        for role in ("anon", "authenticated", "service_role", "reporting"):
+            connection.execute(f"CREATE ROLE {role}")
     migrations.upgrade(deployed.migrator_url)
     assert migrations.current(deployed.migrator_url) == HISTORY[-1]
 
@@ -123,6 +125,7 @@ def test_roles_that_exist_already_are_left_as_they_are(deployed: TestDatabase) -
         connection.execute("CREATE ROLE anon LOGIN INHERIT CONNECTION LIMIT 3")
         connection.execute("CREATE ROLE authenticated NOINHERIT VALID UNTIL '2099-01-01 00:00+00'")
         connection.execute("CREATE ROLE service_role NOBYPASSRLS IN ROLE authenticated")
+        connection.execute("CREATE ROLE reporting LOGIN INHERIT IN ROLE anon")
         connection.execute("ALTER ROLE anon SET statement_timeout = '3s'")
     before = query(deployed, ROLES)
     # As the superuser, who could change each of them.

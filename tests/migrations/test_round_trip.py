@@ -153,12 +153,13 @@ def ours(whole: Snapshot) -> Collection[str]:
 
 
 def roles(database: TestDatabase) -> list[tuple[object, ...]]:
-    """Attributes and memberships of the three roles."""
+    """Attributes and memberships of the four roles."""
     with database.connect() as connection:
         return connection.execute("""
             SELECT to_jsonb(r), (SELECT jsonb_agg(to_jsonb(m) ORDER BY m.roleid)
                                  FROM pg_auth_members AS m WHERE m.member = r.oid)
-            FROM pg_roles AS r WHERE rolname IN ('anon', 'authenticated', 'service_role') ORDER BY rolname
+            FROM pg_roles AS r WHERE rolname IN ('anon', 'authenticated', 'service_role', 'reporting')
+            ORDER BY rolname
         """).fetchall()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from tests.security.objects import OURS
 from tests.security.personas import Session
 
-ROLES = "('anon', 'authenticated', 'service_role')"
+ROLES = "('anon', 'authenticated', 'service_role', 'reporting')"
 # With the qualified name, by which the promises know them.
 TABLES = f"""(SELECT oid, oid::regclass::text AS named, relkind FROM pg_class
 WHERE relnamespace IN {OURS} AND relkind IN ('r', 'p'))"""

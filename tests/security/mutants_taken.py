@@ -57,7 +57,12 @@ TAKEN = {
     "security_invoker": f"""
         SELECT format('ALTER VIEW %s RESET (security_invoker)', oid::regclass),
             ARRAY[oid::regclass::text, 'view']
-        FROM pg_class WHERE relnamespace IN {OURS} AND relkind = 'v'""",
+        FROM pg_class
+        WHERE relnamespace IN {OURS} AND relkind = 'v' AND reloptions::text LIKE '%security_invoker%'""",
+    "security_barrier": f"""
+        SELECT format('ALTER VIEW %s %s', oid::regclass, change), ARRAY[oid::regclass::text, 'view']
+        FROM pg_class, unnest(ARRAY['RESET (security_barrier)', 'SET (security_invoker = true)']) AS change
+        WHERE relnamespace IN {OURS} AND relkind = 'v' AND reloptions::text LIKE '%security_barrier%'""",
     "CHECK": _constraints("c"),
     "FOREIGN KEY": _constraints("f"),
     "PRIMARY KEY or UNIQUE": _constraints("p', 'u"),

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from tests.security.clauses import CLAUSES
+from tests.security.clauses_analytics import ANALYTICS
 from tests.security.mutants import OURS, TABLES, TRIGGERS, Mutant, catalog
 from tests.security.personas import Session
 
@@ -23,8 +24,8 @@ FROM {TRIGGERS}"""
 BODIES = f"""
 SELECT pg_get_functiondef(oid), '', ARRAY[proname, 'clause'] FROM pg_proc WHERE pronamespace IN {OURS}
 UNION ALL
-SELECT format('CREATE OR REPLACE VIEW %s WITH (security_invoker = true) AS %s', oid::regclass,
-    pg_get_viewdef(oid)), '', ARRAY[oid::regclass::text, 'view']
+SELECT format('CREATE OR REPLACE VIEW %s WITH (%s) AS %s', oid::regclass,
+    array_to_string(reloptions, ', '), pg_get_viewdef(oid)), '', ARRAY[oid::regclass::text, 'view']
 FROM pg_class WHERE relnamespace IN {OURS} AND relkind = 'v'
 UNION ALL
 SELECT format('DROP TRIGGER %I ON %s; %s', tgname, tgrelid::regclass, pg_get_triggerdef(pg_trigger.oid)),
@@ -111,7 +112,7 @@ def _conditions(session: Session) -> Iterator[Mutant]:
 
 def _clauses(session: Session) -> Iterator[Mutant]:
     bodies = catalog(session, BODIES)
-    for pattern, weaker in CLAUSES:
+    for pattern, weaker in (*CLAUSES, *ANALYTICS):
         assert any(re.search(pattern, body) for body, _, _ in bodies), f"no function says {pattern}"
         for body, _, about in bodies:
             for place in re.finditer(pattern, body):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tests.security.personas import Session
 
-SCHEMAS = ("carnivore", "conversation", "public", "vocabulary")
+SCHEMAS = ("analytics", "carnivore", "conversation", "public", "vocabulary")
 OURS = "('" + "'::regnamespace, '".join(SCHEMAS) + "'::regnamespace)"
 
 # A column that is generated has no value but its own: nobody writes it.

@@ -75,6 +75,7 @@ PERSONAS: dict[str, dict[str, str]] = {
     "nameless": logged_in(None, "ada@example.com"),
     "member with a report": {**STRANGER, "report_token": REPORT_A},
     "member with a calculator": {**STRANGER, "calculator_token": CALCULATOR_A},
+    "reporting": {"role": "reporting"},
     "service": {"role": "service_role", "claims": json.dumps({"role": "service_role"})},
 }
 # Whoever is not the service, with as much in hand as one can have.

@@ -1,6 +1,8 @@
 """All promises, the catalog's last. Importing a module registers what it promises."""
 
 from tests.security import (  # noqa: F401
+    promises_analytics,
+    promises_archive,
     promises_calculator,
     promises_catalog,
     promises_conversation_again,
@@ -19,10 +21,13 @@ from tests.security import (  # noqa: F401
     promises_escape,
     promises_granted,
     promises_log,
+    promises_operations_jobs,
+    promises_partitions,
     promises_reports,
     promises_rights,
     promises_rows,
     promises_sessions,
+    promises_stats,
     promises_unchanging,
     promises_vocabulary_counting,
     promises_vocabulary_escape,

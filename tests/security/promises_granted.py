@@ -158,6 +158,7 @@ for _role, _personas in (
     ("anon", ("anon", "guest")),
     ("authenticated", ("ada", "stranger")),
     ("service_role", SERVICES),
+    ("reporting", ("reporting",)),
 ):
     add(
         f"{_role} calls what it is promised",

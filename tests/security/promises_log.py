@@ -124,6 +124,9 @@ def accesses_logged_in_deferred_mode_are_pending_until_they_are_folded(s: Sessio
     assert s.superuser.value(PENDING, [9001]) == pending + 4
     count, latest = s.as_("service").row(TOTAL, [9001])
     assert (count, latest >= NOW) == (before + 4, True)
+    for moment in (NOW + timedelta(hours=2), NOW + timedelta(hours=1)):
+        log(s, moment, counting="deferred")
+        assert s.as_("service").row(TOTAL, [9001])[1] == NOW + timedelta(hours=2)
     the_law(s)
 
 

@@ -3,11 +3,17 @@
 Role by role, table by table; columns are written as one text.
 """
 
-ROLES = {"anon": "anon", "stranger": "authenticated", "service": "service_role"}
+ROLES = {
+    "anon": "anon",
+    "stranger": "authenticated",
+    "service": "service_role",
+    "reporting": "reporting",
+}
 USAGE = {
     "anon": {"public", "conversation"},
     "authenticated": {"public", "conversation", "vocabulary"},
-    "service_role": {"public", "conversation", "vocabulary"},
+    "service_role": {"public", "conversation", "vocabulary", "analytics"},
+    "reporting": {"public", "analytics"},
 }
 
 # What the holder of a token reads, and the person whose address a session has.
@@ -21,6 +27,7 @@ READS = {
     "anon": {**BY_TOKEN, "conversation.scenarios": "id title emoji sort_order is_active"},
     "authenticated": {**BY_TOKEN, "public.user_sessions": OWN_SESSIONS},
     "service_role": {},
+    "reporting": {},
 }
 # Tables that a role reads with all their columns. A learner's rows are all theirs.
 LEARNERS = {
@@ -38,6 +45,16 @@ SPEAKERS = {
     "conversation.messages_archive",
     "conversation.message_history",
     "conversation.logs",
+}
+# What a dashboard reads: with their owner's rights, which the role has not.
+VIEWED = {
+    "analytics.accesses_per_day",
+    "analytics.accesses_per_week",
+    "analytics.accesses_per_report",
+    "analytics.paths",
+    "analytics.conversion",
+    "analytics.calculator_funnel",
+    "analytics.assessments",
 }
 # What is everybody's, and which rows of it.
 OFFERED: dict[str, dict[str, str]] = {
@@ -68,6 +85,7 @@ READS_WHOLE: dict[str, set[str]] = {
         "public.cw_assessment_sessions",
         "public.stripe_events",
     },
+    "reporting": VIEWED,
 }
 
 PROFILE = (
@@ -117,6 +135,7 @@ INSERTS: dict[str, dict[str, str]] = {
         "public.cw_assessment_sessions": f"id {ASSESSMENT}",
         "public.stripe_events": f"id type livemode payment_intent payload {HANDLED}",
     },
+    "reporting": {},
 }
 UPDATES: dict[str, dict[str, str]] = {
     "anon": {},
@@ -145,6 +164,7 @@ UPDATES: dict[str, dict[str, str]] = {
         "public.cw_assessment_sessions": ASSESSMENT,
         "public.stripe_events": HANDLED,
     },
+    "reporting": {},
 }
 DELETES: dict[str, set[str]] = {
     "anon": set(),
@@ -158,6 +178,7 @@ DELETES: dict[str, set[str]] = {
         "public.generated_reports",
         "public.calculator2_sessions",
     },
+    "reporting": set(),
 }
 
 BY_ANYBODY = {
@@ -181,9 +202,13 @@ CALLS = {
     | JOBS
     | {
         "public.fold_report_access",
+        "public.delete_expired_calculator_sessions",
+        "public.delete_expired_reports",
         "vocabulary.recompute_user_progress",
         "conversation.erase_profile",
+        "analytics.unusual_access",
     },
+    "reporting": {"analytics.unusual_access"},
 }
 
 

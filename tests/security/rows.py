@@ -1,7 +1,7 @@
 """A good row of each table, naming every column that the service may write."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -69,6 +69,12 @@ GOOD: dict[str, Row] = {
         "session_key": "9001",
         "refunded_amount": 10,
     },
+    "carnivore.partition_sizes": {
+        "day": "2026-03-02",
+        "relation": "public.stripe_events",
+        "bytes": 8192,
+        "rows": 10,
+    },
     # These are written by triggers alone.
     "vocabulary.abandoned_export_files": {"file_url": "s3://exports/two.csv"},
     "public.report_access_pending": {"report_id": 9001, "access_count": 1, "last_accessed_at": NOW},
@@ -79,6 +85,7 @@ GOOD: dict[str, Row] = {
         "old_expires_at": NOW,
         "new_expires_at": NOW,
     },
+    "analytics.access_days": {"day": date(2026, 3, 2), "accesses": 3, "reports": 2, "counted_at": NOW},
     "vocabulary.users": {
         "id": MALLORY,
         "email": "mallory@example.com",
@@ -136,6 +143,16 @@ GOOD: dict[str, Row] = {
         "export_format": "csv",
         "filters": Jsonb({"type": "vocabulary"}),
     },
+    # The owner's alone.
+    "carnivore.jobs": {
+        "job": "new_job",
+        "every": "1 day",
+        "last_started_at": NOW,
+        "last_finished_at": NOW,
+        "last_succeeded_at": NOW,
+        "last_error": "55P03",
+        "last_result": Jsonb({"rows": 1}),
+    },
     # A login brings its profile; this one's was deleted.
     "conversation.profiles": {"id": MALLORY, "email": "mallory@example.com", "week_reset_date": MONDAY},
     "conversation.scenarios": {
@@ -175,6 +192,22 @@ GOOD: dict[str, Row] = {
         "content": "Auf Wiedersehen!",
         "sent_at": NOW,
         "created_at": NOW,
+    },
+    # The owner's alone.
+    "carnivore.archived_partitions": {
+        "parent": "public.report_access_log",
+        "month": date(2020, 1, 1),
+        "part": 1,
+        "file_url": "s3://cold/part-0001.parquet",
+        "rows": 3,
+        "sha256": "ab" * 32,
+        "bytes_before": 65_536,
+        "bytes_after": 1_234,
+        "begun_at": NOW,
+        "detached_at": NOW,
+        "dropped_at": NOW,
+        "restored_as": None,
+        "keep_until": None,
     },
     "conversation.event_types": {"code": "voice_started", "description": "Somebody speaks."},
     "conversation.logs": {

@@ -66,6 +66,8 @@ INSERT INTO public.cw_assessment_sessions
         now() - interval '5 days', now() - interval '5 days');
 INSERT INTO public.stripe_events (id, type, livemode, payload, processed_at, outcome) VALUES
     ('evt_seed', 'checkout.session.completed', true, '{{"id": "evt_seed"}}', now(), 'applied');
+INSERT INTO carnivore.archived_partitions (parent, month, part, file_url) VALUES
+    ('public.report_access_log', '2019-12-01', 1, 's3://cold/seed.parquet');
 """
 
 LEARNING = f"""
@@ -147,15 +149,21 @@ WHERE relispartition AND relkind = 'r' AND oid IN (
 """
 OUTSIDE_ALL_MONTHS = "2020-05-05 00:00:00+00"
 
+SIZES = """
+INSERT INTO carnivore.partition_sizes (day, relation, bytes, rows) VALUES
+    ('2026-03-01', 'public.stripe_events', 8192, 10);
+"""
+
 
 def plant(connection: psycopg.Connection) -> None:
     """Put the rows in, some into each partition among them."""
-    for script in (ROWS, LEARNING, CONVERSATION):
+    for script in (ROWS, LEARNING, CONVERSATION, SIZES):
         connection.execute(script)
     for table, statement in PARTITIONED.items():
         for (bound,) in connection.execute(BOUNDS, [table]).fetchall():
             first = re.search(r"FROM \('(.+?)'\)", bound)
             connection.execute(statement, {"moment": first[1] if first else OUTSIDE_ALL_MONTHS})
+    connection.execute("SELECT analytics.refresh()")
     # No rollback takes a sequence back, and the mutations insert a lot: stay clear of the ids above.
     for (name,) in connection.execute(
         "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'S'"

@@ -68,6 +68,7 @@ _ROWS: tuple[tuple[str, str], ...] = (
         SET LOCAL carnivore.access_counting = 'immediate';
         """,
     ),
+    ("analytics.access_days", "SELECT analytics.refresh();"),
     (
         "public.pricing_tiers",
         "INSERT INTO public.pricing_tiers (code) VALUES ('t' || replace(gen_random_uuid()::text, '-', ''));",
@@ -225,6 +226,7 @@ _ROWS: tuple[tuple[str, str], ...] = (
         INSERT INTO conversation.logs (level, event_type) VALUES ('error', 'database_error');
         """,
     ),
+    ("carnivore.partition_sizes", "SELECT carnivore.record_partition_sizes();"),
 )
 
 # The names that the refinement of the chat changes: what tells, the new one, the old one.
@@ -247,7 +249,7 @@ _TABLES = """
     SELECT format('%I.%I', n.nspname, c.relname)
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
-        AND (n.nspname IN ('public', 'vocabulary', 'conversation')
+        AND (n.nspname IN ('public', 'vocabulary', 'conversation', 'analytics')
             OR (n.nspname, c.relname) = ('auth', 'users'))
     ORDER BY 1
 """

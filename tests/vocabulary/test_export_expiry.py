@@ -10,8 +10,8 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from carnivore_db import Database
+from carnivore_db.storage import Storage
 from carnivore_db.vocabulary import exports
-from carnivore_db.vocabulary.export_storage import Storage
 from carnivore_db.vocabulary.export_worker import Expired, expire, work
 from carnivore_db.vocabulary.models import Export
 from tests.vocabulary.export_s3 import Bucket

@@ -13,8 +13,8 @@ import pytest
 from fsspec.implementations.local import LocalFileOpener, LocalFileSystem
 
 from carnivore_db import Database, Settings, errors
+from carnivore_db.storage import Storage
 from carnivore_db.vocabulary import export_worker
-from carnivore_db.vocabulary.export_storage import Storage
 from carnivore_db.vocabulary.exports import FORMATS, ExportType
 from tests.vocabulary.export_s3 import Bucket
 from tests.vocabulary.export_support import TYPES, Exporting, Folder, read_csv, slowly_but

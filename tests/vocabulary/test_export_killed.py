@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from carnivore_db import Database, errors
-from carnivore_db.vocabulary.export_storage import Storage
+from carnivore_db.storage import Storage
 from carnivore_db.vocabulary.export_worker import work
 from carnivore_db.vocabulary.exports import ExportType
 from tests.support.processes import eventually, python

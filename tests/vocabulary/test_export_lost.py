@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 
 from carnivore_db import errors, identity
+from carnivore_db.storage import Storage
 from carnivore_db.vocabulary import export_worker, exports
-from carnivore_db.vocabulary.export_storage import Storage
 from tests.support.callers import Caller
 from tests.vocabulary.export_support import LEASE, SERVICE, Exporting, Folder, name_of, take, taken
 
@@ -162,7 +162,7 @@ def test_leftovers_that_cannot_be_deleted_end_no_worker_and_are_deleted_later(
     def refuse(url: str) -> None:
         raise errors.StorageError("PermissionError")
 
-    monkeypatch.setattr(export_worker.export_storage, "delete", refuse)
+    monkeypatch.setattr(export_worker.files, "delete", refuse)
     outcomes = list(export_worker.work(exporting.db, storage, lease=LEASE, max_retries=1))
     ends = [(outcome.export.id, outcome.status) for outcome in outcomes]
     assert ends == [(hopeless, "failed"), (lost, "completed")]

@@ -11,9 +11,9 @@ from uuid import UUID
 
 import pytest
 
+from carnivore_db import storage as files
 from carnivore_db.errors import StorageError
-from carnivore_db.vocabulary import export_storage
-from carnivore_db.vocabulary.export_storage import Storage
+from carnivore_db.storage import Storage
 from carnivore_db.vocabulary.exports import ExportType
 from tests.vocabulary.export_s3 import PART, S3_SECRET, Bucket
 from tests.vocabulary.export_support import (
@@ -62,7 +62,7 @@ def test_a_file_is_whole_and_its_url_leads_to_it(
     assert export.file_url.endswith(f"/exports/{name}")
     assert "://" in export.file_url
     assert export.file_size_bytes == len(content) > 0
-    with export_storage.read(export.file_url) as file:
+    with files.read(export.file_url) as file:
         assert file.read() == content
     assert place.unfinished() == []
     if export_type in {"csv", "json"}:
@@ -143,7 +143,7 @@ def test_an_address_for_a_browser_is_signed_where_the_storage_can(bucket: Bucket
     with storage.writing("ada/a-0.csv") as file:
         file.write(b"hers")
     url = storage.url("ada/a-0.csv")
-    signed = export_storage.download_url(url, seconds=77)
+    signed = files.download_url(url, seconds=77)
     asked = parse_qs(urlsplit(signed).query)
     assert asked["X-Amz-Expires"] == ["77"]
     assert "X-Amz-Signature" in asked
@@ -156,7 +156,7 @@ def test_a_local_file_needs_no_signature(exporting: Exporting, folder: Folder) -
     ada = exporting.learner()
     export = exporting.make(folder.location, ada)
     assert export.file_url is not None
-    assert export_storage.download_url(export.file_url) == export.file_url
+    assert files.download_url(export.file_url) == export.file_url
     assert Path(urlsplit(export.file_url).path).is_file()
 
 
@@ -164,9 +164,9 @@ def test_a_local_file_needs_no_signature(exporting: Exporting, folder: Folder) -
 def test_a_missing_file_is_an_error_to_read_and_none_to_delete(place: Place) -> None:
     url = Storage(place.location).url("nobody/nothing-0.csv")
     with pytest.raises(StorageError, match="FileNotFoundError") as caught:
-        export_storage.read(url)
+        files.read(url)
     assert "nobody" not in str(caught.value)
-    export_storage.delete(url)
+    files.delete(url)
     assert place.files() == {}
 
 
@@ -179,7 +179,7 @@ def test_checking_a_location_leaves_nothing_there(place: Place) -> None:
 def test_deleting_a_file_deletes_what_a_killed_writer_left_of_it(folder: Folder) -> None:
     for name in ("a-0.csv", "a-0.csv.part", "a-1.csv.part"):
         folder.put(f"nobody/{name}", b"half")
-    export_storage.delete(Storage(folder.location).url("nobody/a-0.csv"))
+    files.delete(Storage(folder.location).url("nobody/a-0.csv"))
     assert (folder.files(), folder.unfinished()) == ({}, ["a-1.csv.part"])
 
 
@@ -192,15 +192,15 @@ def test_a_folder_may_have_any_name(folder: Folder, name: str) -> None:
     url = storage.url("ada/a-0.csv")
     assert list(folder.files().values()) == [b"whole"]
     assert (folder.root / name / "ada/a-0.csv").is_file()
-    with export_storage.read(url) as written:
+    with files.read(url) as written:
         assert (written.read(), storage.size("ada/a-0.csv")) == (b"whole", 5)
-    export_storage.delete(url)
+    files.delete(url)
     assert folder.files() == {}
 
 
 @pytest.mark.parametrize("location", ["nosuch://bucket/folder", "gopher://ada:hunter2@host/x"])
 def test_an_unknown_protocol_is_a_lookup_error_without_the_location(location: str) -> None:
-    for reach in (Storage, export_storage.delete, export_storage.read, export_storage.download_url):
+    for reach in (Storage, files.delete, files.read, files.download_url):
         with pytest.raises(LookupError) as caught:
             reach(location)
         assert location.partition(":")[0] in str(caught.value)
@@ -217,7 +217,7 @@ def test_a_host_that_refuses_a_connection_is_a_storage_error() -> None:
     with create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with pytest.raises(StorageError):
-        export_storage.read(f"ftp://127.0.0.1:{port}/exports/x-0.csv")
+        files.read(f"ftp://127.0.0.1:{port}/exports/x-0.csv")
 
 
 def test_a_password_in_the_location_is_refused_and_not_repeated() -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import psycopg
 import pytest
 
-from carnivore_db.weekly import access_log
+from carnivore_db.weekly import access_log, reports
 from carnivore_db.weekly.access_log import UnusualAccess
 from tests.support.callers import Caller
 from tests.weekly.samples import SERVICE, issue_report, record, start_session
@@ -110,6 +110,38 @@ def test_the_most_unusual_comes_first(caller: Caller) -> None:
     order = [made[2].id, made[1].id, made[3].id, made[0].id]
     assert [found.report_id for found in unusual(caller, addresses=2, burst=4)] == order
     assert [found.report_id for found in unusual(caller, addresses=2, burst=4, limit=2)] == order[:2]
+
+
+def test_a_report_opened_after_its_end_is_unusual(caller: Caller, owner: psycopg.Connection) -> None:
+    """Its end as it was at the moment of each access: revocations and extensions move it."""
+    now = datetime.now(UTC)
+    expired = issue_report(caller)
+    record(caller, expired.id, expired.expires_at - SECOND, expired.expires_at, expired.expires_at + SECOND)
+    revoked = issue_report(caller)
+    record(caller, revoked.id, now)
+    end = caller.call(SERVICE, reports.revoke, revoked.id, reason="refund")
+    record(caller, revoked.id, end + SECOND, end + 2 * SECOND, end + 3 * SECOND)
+    found = unusual(caller, since=now - SECOND)
+    assert found == [
+        UnusualAccess(revoked.id, accesses=4, addresses=0, burst=4, after_end=3),
+        UnusualAccess(expired.id, accesses=3, addresses=0, burst=3, after_end=2),
+    ]
+    assert [one.report_id for one in unusual(caller, since=now - SECOND, after_end=3)] == [revoked.id]
+    assert unusual(caller, since=now - SECOND, after_end=4) == []
+    # Opened while it had ended, and again when it was extended.
+    extended = issue_report(caller)
+    caller.call(SERVICE, reports.revoke, extended.id, reason="mistake")
+    later = now + timedelta(days=9)
+    caller.call(SERVICE, reports.extend, extended.id, expires_at=later, reason="mistake")
+    ((first,), (second,)) = [
+        row.values()
+        for row in owner.execute(
+            "SELECT changed_at FROM report_expiry_changes WHERE report_id = %s ORDER BY id", [extended.id]
+        )
+    ]
+    record(caller, extended.id, first - SECOND, (first + (second - first) / 2), second + SECOND)
+    (last,) = [one for one in unusual(caller, since=now - 5 * SECOND) if one.report_id == extended.id]
+    assert (last.accesses, last.after_end) == (3, 1)
 
 
 def test_test_data_is_not_unusual(caller: Caller, owner: psycopg.Connection) -> None:

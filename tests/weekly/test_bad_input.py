@@ -103,6 +103,7 @@ def test_a_limit_out_of_bounds(module_caller: Caller, good: Good) -> None:
     bounds = {"greater_than_equal": [1, 0, -1]}
     check(module_caller, good, [access_log.unusual], "addresses", bounds)
     check(module_caller, good, [access_log.unusual], "burst", bounds)
+    check(module_caller, good, [access_log.unusual], "after_end", {"greater_than_equal": [0, -1]})
 
 
 def test_a_threshold_out_of_bounds(module_caller: Caller, good: Good) -> None:

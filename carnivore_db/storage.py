@@ -1,4 +1,4 @@
-"""Where exports' files lie: a local folder or any other place that fsspec reaches (document 001).
+"""Where files lie: a local folder or any other place that fsspec reaches (document 001).
 
 A file is there whole or not at all.
 """
@@ -23,7 +23,8 @@ class Storage:
     def __init__(self, location: str) -> None:
         """`location`: a folder, made when missing, or an fsspec URL such as s3://bucket/folder; credentials
         are that storage's own (for S3: AWS_*, FSSPEC_S3_*). Raises LookupError where fsspec has no way, or
-        for a password in the URL: learners would read it. StorageError where it cannot be reached."""
+        for a password in the URL: files' addresses are written down. StorageError where it cannot be
+        reached."""
         self._fs, self._root = _reach(location)
         if urlsplit(location).password is not None:
             raise LookupError("a location must not hold a password; give it by the storage's own settings")
@@ -34,7 +35,7 @@ class Storage:
     def check(self) -> None:
         """Write and delete a file, so that a wrong setting shows before any work. Raises StorageError."""
         path = f".check-{uuid4()}"
-        with _explained(), self.writing(path) as file:
+        with explained(), self.writing(path) as file:
             file.write(b"")
         delete(self.url(path))
 
@@ -47,39 +48,53 @@ class Storage:
         """
         target = f"{self._root}/{path}"
         with ExitStack() as stack:
-            with _explained():
+            with explained():
                 if _is_local(self._fs):
                     file = stack.enter_context(_beside(Path(target)))
                 else:
                     stack.enter_context(self._fs.transaction)
                     file = stack.enter_context(self._fs.open(target, "wb"))
             yield file
-            with _explained():
+            with explained():
                 stack.close()
 
     def url(self, path: str) -> str:
         """The whole address of `path`."""
         return f"{self._address}/{path}"
 
+    def exists(self, path: str) -> bool:
+        """Whether there is a file. Raises StorageError."""
+        with explained():
+            return bool(self._fs.exists(f"{self._root}/{path}"))
+
     def size(self, path: str) -> int:
         """Bytes of a file. Raises StorageError."""
-        with _explained():
+        with explained():
             return int(self._fs.size(f"{self._root}/{path}"))
 
 
 def delete(url: str) -> None:
     """Delete a file, and what a killed writer left of it; none there is no error. Raises StorageError."""
     fs, path = _reach(url)
-    with _explained():
+    with explained():
         for each in (path, _part(path)) if _is_local(fs) else (path,):
             with suppress(FileNotFoundError):
                 fs.rm_file(each)
 
 
-def read(url: str) -> BinaryIO:
-    """Open an export's file. Raises StorageError."""
+def elsewhere(url: str) -> bool:
+    """Whether a local file may lie on another machine: neither its folder nor the one above is here.
+
+    Raises LookupError, StorageError.
+    """
     fs, path = _reach(url)
-    with _explained():
+    return _is_local(fs) and not any(folder.is_dir() for folder in list(Path(path).parents)[:2])
+
+
+def read(url: str) -> BinaryIO:
+    """Open a file. Raises StorageError."""
+    fs, path = _reach(url)
+    with explained():
         file: BinaryIO = fs.open(path, "rb")
     return file
 
@@ -105,14 +120,26 @@ def _beside(target: Path) -> Iterator[BinaryIO]:
     try:
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(target)
+        _sync(target.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
+def _sync(folder: Path) -> None:
+    """Have the names in a folder outlive a power failure: rows are dropped once their file is there."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """What a storage's library raises, as StorageError."""
     try:
         yield

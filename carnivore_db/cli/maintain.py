@@ -1,0 +1,143 @@
+"""Commands for a scheduler: maintain runs everything, cleanup the retention alone, analyze the statistics."""
+
+import json
+from contextlib import closing
+from typing import Annotated
+
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from carnivore_db import maintenance, retention
+from carnivore_db.cli.terminal import console, explained, problems
+from carnivore_db.database import Database
+from carnivore_db.maintenance import Outcome, Step
+from carnivore_db.retention import Pace
+
+app = typer.Typer()
+
+Batch = Annotated[
+    int | None,
+    typer.Option(min=1, max=100_000, help="Rows in a transaction; CARNIVORE_DB_RETENTION_BATCH else."),
+]
+Pause = Annotated[
+    int | None,
+    typer.Option(min=0, help="Milliseconds between two batches; CARNIVORE_DB_RETENTION_PAUSE_MS else."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the outcomes as JSON.")]
+_STYLES = {"done": "green", "skipped": "yellow", "failed": "bold red"}
+_BUSY = "Another run is at work: nothing done."
+
+
+def _pace(db: Database, batch: int | None, pause: int | None) -> Pace:
+    settings = db.settings
+    waited = settings.retention_pause_ms if pause is None else pause
+    return Pace(batch or settings.retention_batch, waited / 1000)
+
+
+@app.command()
+def maintain(batch: Batch = None, pause: Pause = None, as_json: Json = False) -> None:
+    """Run everything that is scheduled, in order, and say what it did; for a scheduler, at any time.
+
+    Exit status: 0, also when another run is at work, 1 when a step failed, 2 could not look.
+    """
+    with explained(), closing(Database()) as db:
+        _run(db, maintenance.steps(db, _pace(db, batch, pause)), as_json)
+
+
+@app.command()
+def cleanup(
+    batch: Batch = None,
+    pause: Pause = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what is due, delete nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete what is old: the retention part of maintain.
+
+    Exit status: 0, also when another run is at work, 1 when a rule failed, 2 could not look.
+    """
+    with explained(), closing(Database()) as db:
+        if dry_run:
+            due = {rule.name: rule.due(db) for rule in retention.RULES}
+            if as_json:
+                typer.echo(json.dumps(due, indent=2))
+            else:
+                console.print(_counted(due))
+            return
+        names = {rule.name for rule in retention.RULES}
+        chosen = [step for step in maintenance.steps(db, _pace(db, batch, pause)) if step.job in names]
+        _run(db, chosen, as_json)
+
+
+def _counted(due: dict[str, int]) -> Table:
+    table = Table("rule", "what goes", "due")
+    table.columns[2].justify = "right"
+    for rule in retention.RULES:
+        table.add_row(rule.name, rule.title, f"{due[rule.name]:,}")
+    return table
+
+
+def _run(db: Database, steps: list[Step], as_json: bool) -> None:
+    """Run the steps under the lock, show them, and exit."""
+    outcomes: list[Outcome] = []
+    with maintenance.turn(db.engine) as mine:
+        if mine:
+            with _bars() as progress:
+                outcomes = [_shown_running(db, step, progress) for step in steps]
+    if as_json:
+        found = {"busy": not mine, "steps": [outcome.to_json() for outcome in outcomes]}
+        typer.echo(json.dumps(found, indent=2))
+    elif mine:
+        console.print(_summary(outcomes))
+    else:
+        console.print(_BUSY)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    for outcome in failed:
+        problems.print(f"{outcome.job}: {outcome.problem}", style="red", markup=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _bars() -> Progress:
+    """A line for the step that runs, with a bar where it is known how much there is; gone at the end."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeElapsedColumn(), console=problems, transient=True)
+
+
+def _shown_running(db: Database, step: Step, progress: Progress) -> Outcome:
+    task = progress.add_task(step.title, total=None)
+
+    def on_progress(done: int, total: int | None) -> None:
+        progress.update(task, completed=done, total=total)
+
+    outcome = maintenance.run(db, step, on_progress)
+    progress.remove_task(task)
+    return outcome
+
+
+def _summary(outcomes: list[Outcome]) -> Table:
+    table = Table("step", "outcome", "what it did", "seconds")
+    table.columns[3].justify = "right"
+    for outcome in outcomes:
+        did = ", ".join(f"{count:,} {what}" for what, count in outcome.did.items())
+        if outcome.status == "skipped":
+            did = outcome.problem or ""
+        status = Text(outcome.status, style=_STYLES[outcome.status])
+        table.add_row(outcome.job, status, did, f"{outcome.seconds:.2f}")
+    return table
+
+
+@app.command()
+def analyze() -> None:
+    """Renew the statistics that queries are planned by, of every table of ours."""
+    with explained(), closing(Database()) as db, console.status("ANALYZE") as status:
+        number = maintenance.analyze(db.engine, lambda name: status.update(f"ANALYZE {name}"))
+    console.print(f"Analyzed: {number} tables.")

@@ -1,1 +1,0 @@
-"""How large the tables are, and how they grow."""

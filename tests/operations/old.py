@@ -1,0 +1,106 @@
+"""Rows that are due for each rule of the retention, beside rows of the same kind that are not."""
+
+from pathlib import Path
+
+import psycopg
+
+from tests.support.rows import Row
+
+DUE = ("calculator_sessions", "reports", "exports", "idle_conversations", "old_logs")
+
+_CALCULATOR = """
+INSERT INTO public.calculator2_sessions
+    (session_token, payment_status, pricing_tier, amount_paid, created_at, last_active_at, expires_at)
+SELECT replace(gen_random_uuid()::text, '-', ''), kind.status, kind.tier, kind.paid,
+    now() - kind.age - interval '2 days', now() - kind.age - interval '2 days', now() - kind.age
+FROM (VALUES ('pending', NULL, NULL, interval '1 hour', true), ('failed', NULL, NULL, '3 days', true),
+    ('completed', 'bundle', 29.90, '9 days', false), ('pending', NULL, NULL, '-1 hour', false))
+    AS kind (status, tier, paid, age, due), generate_series(1, CASE WHEN kind.due THEN %(number)s ELSE 1 END)
+"""
+_REPORTS = """
+WITH session AS (
+    INSERT INTO public.user_sessions (email, path_choice, macro_data)
+    VALUES ('ada@example.com', 'keto', '{}') RETURNING id
+)
+INSERT INTO public.generated_reports
+    (session_id, access_token, report_html, questionnaire_data, created_at, expires_at)
+SELECT session.id, replace(gen_random_uuid() || '' || gen_random_uuid(), '-', ''), '<p>old</p>', '{}',
+    now() - kind.age - interval '1 day', now() - kind.age
+FROM session, (VALUES (interval '91 days', true), ('400 days', true), ('89 days', false), ('-1 day', false))
+    AS kind (age, due), generate_series(1, CASE WHEN kind.due THEN %(number)s ELSE 1 END)
+"""
+_ACCESSES = """
+INSERT INTO public.report_access_log (report_id) SELECT id FROM public.generated_reports
+"""
+_EXPORTS = """
+WITH learner AS (
+    INSERT INTO vocabulary.users (email) VALUES (gen_random_uuid() || '@example.com') RETURNING id
+)
+INSERT INTO vocabulary.export_history (user_id, export_type, export_format, status, records_count,
+    file_size_bytes, file_url, started_at, completed_at, expires_at, created_at, updated_at)
+SELECT learner.id, 'csv', 'csv', 'completed', 1, 1,
+    'file://' || %(folder)s::text || '/' || learner.id || '/' || gen_random_uuid() || '-0.csv',
+    now() - interval '9 days', now() - interval '9 days', now() + kind.remains, now() - interval '9 days',
+    now() - interval '9 days'
+FROM learner, (VALUES (interval '-1 hour', true), ('1 hour', false)) AS kind (remains, due),
+    generate_series(1, CASE WHEN kind.due THEN 2 * %(number)s ELSE 1 END)
+RETURNING substr(file_url, 8)
+"""
+_CONVERSATIONS = """
+WITH person AS (
+    INSERT INTO auth.users (id, email)
+    SELECT gen_random_uuid(), gen_random_uuid() || '@example.com'
+    FROM generate_series(1, 2 * %(number)s + 1) RETURNING id
+)
+INSERT INTO conversation.sessions (user_id, scenario_id, started_at, last_activity_at)
+SELECT id, 1, now() - age, now() - age FROM (
+    SELECT id, CASE WHEN row_number() OVER (ORDER BY id) = 1 THEN interval '1 day' ELSE '8 days' END AS age
+    FROM person) AS begun
+"""
+# Half of what is due lies in a month, half in none; of the rest one row is as old, in a month that goes on.
+_LOGS = """
+INSERT INTO conversation.logs (level, event_type, created_at)
+SELECT 'info', 'user_logout', kind.moment
+FROM (VALUES (timestamptz '2024-05-05', true), ('2024-07-07', true), (now() - interval '1 day', false))
+    AS kind (moment, due), generate_series(1, CASE WHEN kind.due THEN %(number)s ELSE 1 END)
+"""
+
+
+def fill(owner: psycopg.Connection, folder: Path, number: int = 3) -> list[Path]:
+    """Twice `number` rows that are due for each rule; returns the exports' files, made below `folder`."""
+    values = {"number": number, "folder": str(folder)}
+    with owner.transaction():
+        # As the migrating role, whose partition it is then.
+        owner.execute("SELECT set_config('role', tableowner, true) FROM pg_tables WHERE tablename = 'logs'")
+        owner.execute("SELECT carnivore.create_logs_partition('2024-05-01')")
+        owner.execute("SET LOCAL ROLE none")
+        for script in (_CALCULATOR, _REPORTS, _ACCESSES, _LOGS):
+            owner.execute(script, values if "%(" in script else None)
+        owner.execute("SET LOCAL session_replication_role = replica")
+        found = owner.execute(_EXPORTS, values).fetchall()
+        owner.execute("SET LOCAL session_replication_role = origin")
+        owner.execute(_CONVERSATIONS, values)
+    files = [Path(next(iter(row.values())) if isinstance(row, dict) else row[0]) for row in found]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x")
+    return files
+
+
+# What is left of each kind, without what the jobs themselves log.
+KEPT = {
+    "calculator_sessions": "SELECT id::text FROM public.calculator2_sessions",
+    "reports": "SELECT id::text FROM public.generated_reports",
+    "exports": "SELECT id::text FROM vocabulary.export_history WHERE status = 'completed'",
+    "idle_conversations": "SELECT id::text FROM conversation.sessions",
+    "old_logs": "SELECT id::text FROM conversation.logs WHERE event_type = 'user_logout'",
+}
+
+
+def kept(owner: psycopg.Connection) -> dict[str, set[str]]:
+    return {rule: {_first(row) for row in owner.execute(query).fetchall()} for rule, query in KEPT.items()}
+
+
+def _first(row: Row | tuple[str]) -> str:
+    value: str = next(iter(row.values())) if isinstance(row, dict) else row[0]
+    return value

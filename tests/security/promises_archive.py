@@ -1,0 +1,68 @@
+"""The archive's ledger: one row a file, its facts whole, nobody's but the owner's; restored logs stay."""
+
+from datetime import date
+
+from tests.security.objects import partitions
+from tests.security.personas import OWNERS, SERVICES, Session
+from tests.security.registry import promise
+from tests.security.rows import GOOD, NOW, insertion
+from tests.security.rules import CHECK, UNIQUE, counter_examples, defaults, good_rows, required
+
+LEDGER, LOGS = "carnivore.archived_partitions", "conversation.logs"
+BEGUN = ("parent", "month", "part", "file_url")
+FACTS = ("rows", "sha256", "bytes_before", "bytes_after", "detached_at")
+
+required({LEDGER: "parent month part file_url begun_at"})
+defaults({LEDGER: (BEGUN, "begun_at = now() AND detached_at IS NULL AND dropped_at IS NULL")})
+counter_examples({(LEDGER, "facts_with_dropped", CHECK): [{fact: None} for fact in FACTS]})
+good_rows(
+    {
+        LEDGER: [
+            {"dropped_at": None},
+            {"dropped_at": None, **dict.fromkeys(FACTS)},
+            {"dropped_at": None, "rows": None},
+            {"restored_as": "public.report_access_log", "keep_until": NOW},
+        ]
+    }
+)
+
+
+@promise(f"{LEDGER} archived_partitions_pkey")
+def a_file_of_a_month_is_in_the_ledger_once(s: Session) -> None:
+    s.as_("owner").allows(*insertion(LEDGER), rows=1)
+    s.as_("owner").refused(*insertion(LEDGER), sqlstate=UNIQUE, constraint="archived_partitions_pkey")
+    for change in ({"parent": LOGS}, {"month": date(2020, 2, 1)}, {"part": 2}):
+        s.as_("owner").allows(*insertion(LEDGER, **change), rows=1)
+
+
+@promise(f"{LEDGER} rowsecurity schema")
+def the_ledger_is_the_owners_alone(s: Session) -> None:
+    s.as_("owner").allows(*insertion(LEDGER), rows=1)
+    assert s.as_("owner").value(f"SELECT count(*) FROM {LEDGER}") == 2
+    for persona in ("anon", "ada", *SERVICES):
+        for attempt in (f"SELECT FROM {LEDGER}", f"DELETE FROM {LEDGER}", f"TRUNCATE {LEDGER}"):
+            s.as_(persona).refused(attempt)
+        s.as_(persona).refused(*insertion(LEDGER, part=2))
+    # Whoever gave them the schema and the table has row security to thank.
+    s.superuser.allows(f"GRANT USAGE ON SCHEMA carnivore TO anon; GRANT ALL ON {LEDGER} TO anon")
+    s.as_("anon").sees_nothing(f"SELECT FROM {LEDGER}")
+
+
+@promise(f"{LEDGER} {LOGS} delete_old_logs clause partition")
+def restored_logs_stay_until_their_time_is_over(s: Session) -> None:
+    months = {"kept": "2021-03-01", "over": "2021-04-01", "other": "2021-05-01", "never": "2021-06-01"}
+    names = {what: f"conversation.logs_{month[:7].replace('-', '_')}" for what, month in months.items()}
+    for month in months.values():
+        s.as_("owner").allows(f"SELECT carnivore.create_logs_partition('{month}')")
+    for what, until in (("kept", "interval '1 hour'"), ("over", "interval '0'")):
+        row = {**GOOD[LEDGER], "parent": LOGS, "month": months[what], "restored_as": names[what]}
+        s.as_("owner").allows(*insertion(LEDGER, **row), rows=1)
+        s.as_("owner").allows(
+            f"UPDATE {LEDGER} SET keep_until = now() + {until} WHERE month = '{months[what]}'", rows=1
+        )
+    # In the archive, and not restored: a partition of late rows is what any other is.
+    s.as_("owner").allows(*insertion(LEDGER, parent=LOGS, month=months["other"]), rows=1)
+    for persona in (*SERVICES, *OWNERS):
+        with s.undone():
+            s.as_(persona).allows("SELECT conversation.delete_old_logs()")
+            assert set(partitions(s, LOGS)) & set(names.values()) == {names["kept"]}

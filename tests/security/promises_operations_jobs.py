@@ -1,0 +1,198 @@
+"""A run of everything: what is expired goes and nothing else, and each run is noted, by the owner alone."""
+
+from datetime import UTC, datetime, timedelta
+
+from tests.security.personas import OWNERS, SERVICES, Session
+from tests.security.registry import promise
+from tests.security.rows import Row
+from tests.security.rules import CHECK, UNIQUE, counter_examples, defaults, good_rows, required
+
+CALCULATORS, REPORTS, JOBS = "public.calculator2_sessions", "public.generated_reports", "carnivore.jobs"
+DEFAULTS = {"access_log": "public.report_access_log_default", "logs": "conversation.logs_default"}
+KEYS = "SELECT id FROM {} ORDER BY id"
+
+BAD: dict[tuple[str, str, str], list[Row]] = {
+    (JOBS, "jobs_pkey", UNIQUE): [{"job": "fold"}],
+    (JOBS, "every_positive", CHECK): [{"every": "0"}, {"every": "-1 day"}],
+}
+counter_examples(BAD)
+good_rows({JOBS: [{"every": "1 microsecond"}, {"last_error": None, "last_result": None}]})
+required({JOBS: "every created_at"})
+defaults({JOBS: (("job",), "every = '2 days' AND created_at = now()")})
+
+
+def _keys(s: Session, table: str) -> list[int]:
+    return [key for (key,) in s.superuser.rows(KEYS.format(table))]
+
+
+@promise(f"{CALCULATORS} delete_expired_calculator_sessions clause EXECUTE service_role")
+def expired_calculator_sessions_go_oldest_first_and_paid_ones_stay(s: Session) -> None:
+    aged = (
+        f"INSERT INTO {CALCULATORS} (id, session_token, payment_status, pricing_tier, amount_paid,"
+        " created_at, last_active_at, expires_at)"
+        " SELECT %s, 'calculatorTokenOfX_0123456789-' || %s, %s, %s, %s,"
+        " now() - interval '99 days', now() - interval '99 days', now() - %s * interval '1 day'"
+    )
+    for key, status, days in (
+        (21, "pending", 5),
+        (22, "failed", 9),
+        (23, "completed", 30),
+        (24, "refunded", 30),
+    ):
+        paid = ("bundle", 29.90) if status in {"completed", "refunded"} else (None, None)
+        s.superuser.allows(aged, [key, key, status, *paid, days], rows=1)
+    # Expires in this very moment: it has not.
+    s.superuser.allows(aged, [25, 25, "pending", None, None, 0], rows=1)
+    for persona in (*SERVICES, *OWNERS):
+        with s.undone():
+            call = "SELECT public.delete_expired_calculator_sessions(%s)"
+            left = _keys(s, CALCULATORS)
+            for batch, gone in ((1, {22}), (1, {21}), (5, {9003}), (5, set())):
+                assert s.as_(persona).value(call, [batch]) == len(gone)
+                left = [key for key in left if key not in gone]
+                assert _keys(s, CALCULATORS) == left
+            assert {23, 24, 25, 9001, 9002} == set(left)
+        with s.undone():
+            assert s.as_(persona).value("SELECT public.delete_expired_calculator_sessions()") == 3
+            assert {23, 24, 25, 9001, 9002} == set(_keys(s, CALCULATORS))
+
+
+@promise(f"{REPORTS} delete_expired_reports clause EXECUTE service_role")
+def reports_expired_longer_than_the_grace_go_oldest_first(s: Session) -> None:
+    aged = (
+        f"INSERT INTO {REPORTS} (id, session_id, email, access_token, report_html, questionnaire_data,"
+        " created_at, expires_at) SELECT %s, 9001, 'ada@example.com', repeat(%s, 64), 'x', '{{}}',"
+        " now() - interval '900 days', now() - interval '{}'"
+    )
+    for key, age in ((21, "91 days"), (22, "400 days"), (23, "90 days"), (24, "90 days 00:00:01")):
+        s.superuser.allows(aged.format(age), [key, str(key % 10)], rows=1)
+    accesses = "INSERT INTO public.report_access_log (report_id) VALUES (21), (23)"
+    s.superuser.allows(accesses)
+    for persona in (*SERVICES, *OWNERS):
+        with s.undone():
+            call = "SELECT public.delete_expired_reports(%s)"
+            left = _keys(s, REPORTS)
+            for batch, gone in ((1, {22}), (1, {21}), (5, {24}), (5, set())):
+                assert s.as_(persona).value(call, [batch]) == len(gone)
+                left = [key for key in left if key not in gone]
+                assert _keys(s, REPORTS) == left
+            assert {23, 9001, 9002, 9003} == set(left)
+            log = "SELECT report_id FROM public.report_access_log WHERE report_id < 9000"
+            assert s.superuser.rows(log) == [(23,)]
+        for grace, gone in (("1 year", {22}), ("1 hour", {21, 22, 23, 24, 9003}), ("500 days", set())):
+            with s.undone():
+                found = s.as_(persona).value("SELECT public.delete_expired_reports(grace => %s)", [grace])
+                assert found == len(gone)
+                assert gone.isdisjoint(_keys(s, REPORTS))
+    # A day of the grace has 24 hours, wherever the caller's clocks change.
+    for zone in ("America/Los_Angeles", "Pacific/Auckland"):
+        for days in (90, 180, 270):
+            with s.undone():
+                hours = days * 24
+                s.superuser.allows(aged.format(f"{hours} hours -30 minutes"), [31, "7"], rows=1)
+                s.superuser.allows(aged.format(f"{hours} hours 30 minutes"), [32, "8"], rows=1)
+                s.as_("service", time_zone=zone).allows(
+                    "SELECT public.delete_expired_reports(100, %s)", [timedelta(days=days)]
+                )
+                assert (31 in _keys(s, REPORTS), 32 in _keys(s, REPORTS)) == (True, False)
+
+
+@promise("delete_expired_reports delete_expired_calculator_sessions")
+def who_deletes_what_is_expired_needs_the_right_to_the_rows(s: Session) -> None:
+    """The functions lend none: by a grant made by mistake a visitor deletes nothing."""
+    s.superuser.allows("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO anon, authenticated")
+    for persona in ("anon", "ada", "report holder"):
+        s.as_(persona).refused("SELECT public.delete_expired_calculator_sessions()")
+        s.as_(persona).refused("SELECT public.delete_expired_reports(grace => '0')")
+
+
+@promise(f"{JOBS} record_job clause")
+def a_run_is_noted_and_a_failure_keeps_the_last_success(s: Session) -> None:
+    record = "SELECT carnivore.record_job(%s, %s, %s, %s)"
+    state = (
+        "SELECT last_started_at, last_finished_at, last_succeeded_at, last_error, last_result"
+        f" FROM {JOBS} WHERE job = %s"
+    )
+    others = f"SELECT to_jsonb(j) FROM {JOBS} AS j WHERE job NOT IN ('fold', 'archive') ORDER BY job"
+    began = datetime(2026, 5, 5, tzinfo=UTC)
+    for persona in OWNERS:
+        with s.undone():
+            before = s.superuser.rows(others)
+            for job in ("fold", "archive"):
+                earlier = s.superuser.value("SELECT clock_timestamp()")
+                s.as_(persona).allows(record, [job, began, None, '{"rows": 1}'], rows=1)
+                started, finished, succeeded, error, result = s.superuser.row(state, [job])
+                assert (started, error, result) == (began, None, {"rows": 1})
+                assert earlier < finished == succeeded < s.superuser.value("SELECT clock_timestamp()")
+                later = began + timedelta(days=1)
+                s.as_(persona).allows(record, [job, later, "55P03", '{"rows": 0}'], rows=1)
+                started, failed, kept, error, result = s.superuser.row(state, [job])
+                assert (started, kept, error, result) == (later, succeeded, "55P03", {"rows": 0})
+                assert failed > finished
+                s.as_(persona).allows(record, [job, later, None, None], rows=1)
+                _, ended, again, error, result = s.superuser.row(state, [job])
+                assert (again, error, result) == (ended, None, None)
+                assert ended > failed
+            # One that never ended well.
+            s.as_(persona).allows(record, ["exports", began, "LookupError", "{}"], rows=1)
+            assert s.superuser.row(state, ["exports"])[2:4] == (None, "LookupError")
+            assert [row for row in s.superuser.rows(others) if row[0]["job"] != "exports"] == before
+
+
+@promise("job_calls clause partition")
+def a_run_makes_the_months_to_come_and_those_that_rows_wait_for(s: Session) -> None:
+    for table in DEFAULTS.values():
+        s.as_("superuser", triggers="replica").allows(f"DELETE FROM {table}")
+    call = "SELECT carnivore.job_calls('partitions', %s, %s)"
+    made = "SELECT carnivore.create_{}_partition('{}')::integer"
+    dates = ["2041-11-01", "2041-12-01", "2042-01-01"]
+    both = ("access_log", "logs")
+    first, last = datetime(2041, 11, 1, tzinfo=UTC), datetime(2041, 11, 30, 23, 59, 59, tzinfo=UTC)
+    for zone in ("UTC", "Asia/Tokyo", "America/Los_Angeles"):
+        asker = s.as_("owner", time_zone=zone)
+        for moment in (first, last):
+            for ahead in (0, 2):
+                wanted = [made.format(name, date) for date in dates[: ahead + 1] for name in both]
+                assert asker.value(call, [ahead, moment]) == wanted
+    ids = "SELECT id FROM public.generated_reports LIMIT 1"
+    waiting = {"access_log": "2031-05-31 23:59:59+00", "logs": "2033-08-01 00:00:00+00"}
+    s.superuser.allows(
+        f"INSERT INTO public.report_access_log (report_id, accessed_at) SELECT ({ids}), %s"
+        " FROM generate_series(1, 2)",
+        [waiting["access_log"]],
+    )
+    s.superuser.allows(
+        "INSERT INTO conversation.logs (level, event_type, created_at)"
+        " SELECT 'info', 'user_logout', %s FROM generate_series(1, 2)",
+        [waiting["logs"]],
+    )
+    for zone in ("UTC", "Asia/Tokyo", "America/Los_Angeles"):
+        assert s.as_("owner", time_zone=zone).value(call, [0, first]) == [
+            made.format("access_log", "2031-05-01"),
+            made.format("logs", "2033-08-01"),
+            made.format("access_log", "2041-11-01"),
+            made.format("logs", "2041-11-01"),
+        ]
+    assert len(s.as_("owner").value("SELECT carnivore.job_calls('partitions')")) == 2 * 4 + 2
+    s.as_("owner").allows("SELECT carnivore.create_access_log_partition('2031-05-01')")
+
+
+@promise("job_calls clause")
+def each_job_of_a_run_calls_what_there_is(s: Session) -> None:
+    """The batch, the grace and the run are its parameters."""
+    jobs = "fold calculator_sessions reports idle_conversations old_logs weekly_limits message_archive"
+    for job in (*jobs.split(), "analytics", "sizes"):
+        (call,) = s.as_("owner").value("SELECT carnivore.job_calls(%s)", [job])
+        s.as_("owner").allows(f"PREPARE one (integer, interval, uuid) AS {call}")
+        s.as_("owner").allows("EXECUTE one (10, '90 days', gen_random_uuid())", rows=1)
+        s.superuser.allows("DEALLOCATE one")
+    assert s.as_("owner").value("SELECT carnivore.job_calls('nothing')") is None
+
+
+@promise("maintain clause")
+def no_run_has_batches_without_a_row(s: Session) -> None:
+    """It would never end. What a run commits is beyond what one transaction can show."""
+    for persona in OWNERS:
+        for batch in (0, -1, None):
+            wrong = {"sqlstate": "23514", "constraint": "batch_positive"}
+            s.as_(persona).refused("CALL carnivore.maintain(%s)", [batch], **wrong)
