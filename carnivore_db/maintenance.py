@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Engine, text
 
-from carnivore_db import health, retention
+from carnivore_db import analytics, health, retention, stats
 from carnivore_db.base import AUTH_USERS, Base
 from carnivore_db.conversation import jobs
 from carnivore_db.database import Database
@@ -82,11 +82,11 @@ def steps(db: Database, pace: Pace) -> list[Step]:
         Step("partitions", "months that are missing", lambda on: _partitions(db, on)),
         Step("fold", "access counts folded", lambda _: {"folded": fold_access_counts(db.engine)}),
         # Before the archive: a month that is away is not counted any more.
-        Step("analytics", "rollup of accesses", lambda _: _refresh(db)),
+        Step("analytics", "rollup of accesses", lambda _: {"days": analytics.refresh(db.engine)}),
         Step("archive", "old months into cold storage", lambda on: _archive(db, on)),
         *(_retention(db, rule, pace) for rule in retention.RULES),
         *(_chat(db, name, job, pace) for name, job in _CHAT.items()),
-        Step("sizes", "sizes sampled", lambda _: _sample(db)),
+        Step("sizes", "sizes sampled", lambda _: {"relations": stats.record(db.engine)}),
     ]
 
 
@@ -125,17 +125,6 @@ def _retention(db: Database, rule: Rule, pace: Pace) -> Step:
 def _chat(db: Database, name: str, job: jobs.Job, pace: Pace) -> Step:
     title = job.replace("_", " ")
     return Step(name, title, lambda _: {"rows": jobs.run(db.engine, job, batch=pace.batch)})
-
-
-def _refresh(db: Database) -> Did:
-    with db.engine.begin() as connection:
-        return {"days": connection.execute(text("SELECT analytics.refresh()")).scalar_one()}
-
-
-def _sample(db: Database) -> Did:
-    with db.engine.begin() as connection:
-        noted = connection.execute(text("SELECT carnivore.record_partition_sizes()")).scalar_one()
-        return {"relations": noted}
 
 
 def _archive(db: Database, on_progress: OnProgress) -> Did:
