@@ -5,13 +5,17 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import psycopg
 from psycopg.pq import TransactionStatus
-from sqlalchemy import URL, create_engine
+from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from carnivore_db import errors
+from carnivore_db.autocommit import AsyncAutocommit, Autocommit
 from carnivore_db.identity import Identity
 from carnivore_db.settings import Settings, parse_url
 
@@ -27,7 +31,6 @@ def _engine_options(settings: Settings) -> dict[str, Any]:
     return {
         "pool_size": settings.pool_size,
         "max_overflow": settings.max_overflow,
-        "pool_pre_ping": True,
         "logging_name": LOG_NAME,
         "hide_parameters": True,  # they hold tokens and e-mail addresses
         # Names are qualified whatever the session's search_path says.
@@ -42,8 +45,28 @@ def _url(url: URL | str | None, settings: Settings) -> URL:
     return parse_url(url.render_as_string(hide_password=False) if isinstance(url, URL) else url)
 
 
+def _install(engine: Engine) -> None:
+    errors.install(engine)
+    event.listen(engine, "checkout", _refuse_lost)
+
+
+def _refuse_lost(connection: Any, record: ConnectionPoolEntry, proxy: Any) -> None:
+    """Have the pool open another connection in place of one that the server has closed.
+
+    The goodbye has arrived by then: no question to the server is needed, as `pool_pre_ping` would ask.
+    """
+    driver: Any = record.driver_connection
+    try:
+        driver.pgconn.consume_input()  # the server's last words
+        driver.pgconn.consume_input()  # and the end behind them
+    except psycopg.OperationalError:
+        raise DisconnectionError from None
+
+
 class Database:
     """The synchronous way in.
+
+    `transaction` gives a session; `autocommit` runs a single statement of the few that take it, faster.
 
     `url` overrides DATABASE_URL; `settings` override the environment's. Connections are opened when they
     are needed. Errors are those of `carnivore_db.errors`, for raw SQL too.
@@ -52,7 +75,8 @@ class Database:
     def __init__(self, url: URL | str | None = None, *, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
         self.engine = create_engine(_url(url, self.settings), **_engine_options(self.settings))
-        errors.install(self.engine)
+        _install(self.engine)
+        self.autocommit = Autocommit(self.engine, self.settings.access_counting)
 
     @contextmanager
     def transaction(self, as_: Identity) -> Iterator[Session]:
@@ -75,15 +99,17 @@ class Database:
 
 
 class AsyncDatabase:
-    """The asynchronous way in: the same functions, run by SQLAlchemy's `run_sync`.
+    """The asynchronous way in: the same functions, run by `run_sync`.
 
-    `await tx.run_sync(reports.open, token)` runs `reports.open(session, token)`.
+    `await tx.run_sync(reports.open, token)` runs `reports.open(session, token)`, and
+    `await db.autocommit.run_sync(reports.open, token)` runs `reports.open(autocommit, token)`.
     """
 
     def __init__(self, url: URL | str | None = None, *, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
         self.engine = create_async_engine(_url(url, self.settings), **_engine_options(self.settings))
-        errors.install(self.engine.sync_engine)
+        _install(self.engine.sync_engine)
+        self.autocommit = AsyncAutocommit(self.engine, self.settings.access_counting)
 
     @asynccontextmanager
     async def transaction(self, as_: Identity) -> AsyncIterator[AsyncSession]:
@@ -116,4 +142,4 @@ def _refuse_failed(session: Session) -> None:
 
 
 def _begin(identity: Identity, settings: Settings) -> Any:
-    return identity.statement(**{"carnivore.access_counting": settings.access_counting})
+    return identity.statement(access_counting=settings.access_counting)

@@ -383,17 +383,20 @@ def translate(error: psycopg.Error) -> CarnivoreError:  # noqa: PLR0911 - a tabl
     return DatabaseError(error.sqlstate)
 
 
-def _handle(context: ExceptionContext) -> BaseException | None:
-    error = context.original_exception
-    if isinstance(error, psycopg.Error):
-        translated = translate(error)
-        if not isinstance(translated, Unavailable):
-            # The driver's text quotes the failing row, and it stays chained to ours as its cause.
-            error.args = (f"SQLSTATE {error.sqlstate}, rule {error.diag.constraint_name}",)
-        return translated
+def safe(error: psycopg.Error | UnicodeEncodeError) -> CarnivoreError:
+    """`translate`, and the driver's error without its text: it stays chained to ours as its cause."""
     if isinstance(error, UnicodeEncodeError):
         return InvalidInput("value", "not representable in UTF-8")
-    return None
+    translated = translate(error)
+    if not isinstance(translated, Unavailable):
+        # It quotes the failing row.
+        error.args = (f"SQLSTATE {error.sqlstate}, rule {error.diag.constraint_name}",)
+    return translated
+
+
+def _handle(context: ExceptionContext) -> BaseException | None:
+    error = context.original_exception
+    return safe(error) if isinstance(error, psycopg.Error | UnicodeEncodeError) else None
 
 
 def install(engine: Engine) -> None:

@@ -4,9 +4,17 @@ import json
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import TextClause, text
 
 from carnivore_db.errors import InvalidInput
+
+_ENTER = text("""
+    SELECT set_config('role', :role, true),
+        set_config('request.jwt.claims', :claims, true),
+        set_config('carnivore.report_token', :report_token, true),
+        set_config('carnivore.calculator_token', :calculator_token, true),
+        set_config('carnivore.access_counting', :access_counting, true)
+""")
 
 
 @dataclass(frozen=True)
@@ -18,20 +26,19 @@ class Identity:
     report_token: str = field(default="", repr=False)
     calculator_token: str = field(default="", repr=False)
 
-    def statement(self, **settings: str) -> Select[tuple[str, ...]]:
+    def statement(self, *, access_counting: str = "") -> TextClause:
         """The one statement that makes a transaction this identity's.
 
         Everything is set transaction-locally and nothing is left from an earlier transaction, so that a
         pooling proxy may give each transaction another session.
         """
-        wanted = {
-            "role": self.role,
-            "request.jwt.claims": json.dumps({**self.claims, "role": self.role}),
-            "carnivore.report_token": self.report_token,
-            "carnivore.calculator_token": self.calculator_token,
-            **settings,
-        }
-        return select(*(func.set_config(name, value, True) for name, value in wanted.items()))
+        return _ENTER.bindparams(
+            role=self.role,
+            claims=json.dumps({**self.claims, "role": self.role}),
+            report_token=self.report_token,
+            calculator_token=self.calculator_token,
+            access_counting=access_counting,
+        )
 
 
 def service() -> Identity:
