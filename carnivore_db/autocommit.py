@@ -40,6 +40,7 @@ class Autocommit:
             raise errors.safe(error) from error
         # SQLAlchemy's adapter of an asynchronous connection has the same methods.
         connection: Any = pooled.dbapi_connection
+        driver: Any = pooled.driver_connection
         try:
             connection.autocommit = True
             cursor = connection.cursor()
@@ -52,7 +53,7 @@ class Autocommit:
         else:
             return row
         finally:
-            if pooled.driver_connection.info.transaction_status == TransactionStatus.IDLE:
+            if driver.info.transaction_status == TransactionStatus.IDLE:
                 connection.autocommit = False
             else:  # lost, or left in the middle of an answer
                 pooled.invalidate()

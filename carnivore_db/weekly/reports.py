@@ -142,8 +142,9 @@ def open(  # noqa: A001 - the business's word
 ) -> OpenedReport:
     """Read a report by its token, log the access and count it, in one statement; as anyone.
 
-    Fastest with `db.autocommit`, where it is a transaction by itself and asks the database once. An unreadable `ip_address` and a blank `user_agent` become NULL, a long one is cut at 1,000
-    characters. Raises ReportNotFound, ReportExpired.
+    Fastest with `db.autocommit`, where it is a transaction by itself and asks the database once. An
+    unreadable `ip_address` and a blank `user_agent` become NULL, a long one is cut at 1,000 characters.
+    Raises ReportNotFound, ReportExpired.
     """
     _look_at(token)
     if isinstance(tx, Autocommit):

@@ -10,7 +10,7 @@ import psycopg
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.orm import Session
 
-from carnivore_db import AsyncDatabase, Settings, identity
+from carnivore_db import AsyncDatabase, Settings
 from carnivore_db.weekly import reports
 from tests.benchmarks.bench import Bench, database
 from tests.benchmarks.mature import World
@@ -185,8 +185,7 @@ def package(world: World, tokens: list[str], **settings: Any) -> Any:
             turns = Turns(tokens, client)
 
             def run() -> None:
-                with db.transaction(as_=identity.anonymous()) as tx:
-                    found(reports.check(tx, turns.next()))
+                found(reports.check(db.autocommit, turns.next()))
 
             return run
 
@@ -229,8 +228,7 @@ def async_package(world: World, tokens: list[str]) -> Any:
             turns = Turns(tokens, client)
 
             async def run() -> None:
-                async with db.transaction(as_=identity.anonymous()) as tx:
-                    found(await tx.run_sync(reports.check, turns.next()))
+                found(await db.autocommit.run_sync(reports.check, turns.next()))
 
             return run
 

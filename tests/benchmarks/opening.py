@@ -10,7 +10,7 @@ import psycopg
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.orm import Session
 
-from carnivore_db import AsyncDatabase, Settings, identity
+from carnivore_db import AsyncDatabase, Settings
 from carnivore_db.weekly import reports
 from tests.benchmarks.bench import Bench, database, kept, relaxed
 from tests.benchmarks.check import Turns, found
@@ -108,8 +108,7 @@ def package(world: World, tokens: list[str], **settings: Any) -> Any:
             turns = Turns(tokens, client)
 
             def run() -> None:
-                with db.transaction(as_=identity.anonymous()) as tx:
-                    found(reports.open(tx, turns.next(), ip_address=ADDRESS, user_agent=AGENT))
+                found(reports.open(db.autocommit, turns.next(), ip_address=ADDRESS, user_agent=AGENT))
 
             return run
 
@@ -154,9 +153,10 @@ def async_package(world: World, tokens: list[str]) -> Any:
             turns = Turns(tokens, client)
 
             async def run() -> None:
-                async with db.transaction(as_=identity.anonymous()) as tx:
-                    one = await tx.run_sync(reports.open, turns.next(), ip_address=ADDRESS, user_agent=AGENT)
-                    found(one)
+                one = await db.autocommit.run_sync(
+                    reports.open, turns.next(), ip_address=ADDRESS, user_agent=AGENT
+                )
+                found(one)
 
             return run
 

@@ -47,7 +47,11 @@ TAKEN = {
         SELECT format('REVOKE EXECUTE ON ROUTINE %s FROM %I', pg_proc.oid::regprocedure, rolname),
             ARRAY[proname, privilege_type, rolname]
         FROM pg_proc, aclexplode(proacl) JOIN pg_roles ON pg_roles.oid = grantee
-        WHERE pronamespace IN {OURS} AND rolname IN {ROLES}""",
+        WHERE pronamespace IN {OURS} AND rolname IN {ROLES}
+        UNION ALL
+        SELECT format('REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC', pg_proc.oid::regprocedure),
+            ARRAY[proname, privilege_type, 'PUBLIC']
+        FROM pg_proc, aclexplode(proacl) WHERE pronamespace IN {OURS} AND grantee = 0""",
     "search_path": f"""
         SELECT format('ALTER FUNCTION %s RESET search_path', oid::regprocedure), ARRAY[proname, 'search_path']
         FROM pg_proc WHERE pronamespace IN {OURS} AND proconfig::text LIKE '%search_path=%'""",

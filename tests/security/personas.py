@@ -154,11 +154,13 @@ class Session:
         self.connection = connection
         self.owner = owner
         self.bound_role = f"bound_service_{connection.info.backend_pid}"
+        self.login_role = f"login_{connection.info.backend_pid}"
         self._present: tuple[tuple[str, str], ...] | None = None
         self._personas = {
             **PERSONAS,
             "owner": {"role": owner},
             "bound service": {**PERSONAS["service"], "role": self.bound_role},
+            "login": {"role": self.login_role},
         }
         self._begin()
 
@@ -166,6 +168,11 @@ class Session:
         # Membership hands on grants and policies, not the attribute BYPASSRLS.
         role = sql.Identifier(self.bound_role)
         self.connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN INHERIT IN ROLE service_role").format(role))
+        # The application's login before it has taken a role: a member of all three, with nothing of theirs.
+        role = sql.Identifier(self.login_role)
+        self.connection.execute(
+            sql.SQL("CREATE ROLE {} NOLOGIN NOINHERIT IN ROLE anon, authenticated, service_role").format(role)
+        )
 
     def anew(self) -> None:
         """Take everything back and begin another transaction: one with thousands of savepoints gets slow."""

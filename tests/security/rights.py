@@ -181,9 +181,8 @@ DELETES: dict[str, set[str]] = {
     "reporting": set(),
 }
 
-BY_ANYBODY = {
-    "public.check_report",
-    "public.open_report",
+BY_EVERYBODY = {"public.check_report", "public.open_report"}
+BY_ANYBODY = BY_EVERYBODY | {
     "public.resume_calculator",
     "public.save_calculator",
 }
@@ -208,7 +207,7 @@ CALLS = {
         "conversation.erase_profile",
         "analytics.unusual_access",
     },
-    "reporting": {"analytics.unusual_access"},
+    "reporting": BY_EVERYBODY | {"analytics.unusual_access"},
 }
 
 

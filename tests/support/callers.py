@@ -10,6 +10,7 @@ from sqlalchemy import URL, Connection
 from sqlalchemy.orm import Session
 
 from carnivore_db import AsyncDatabase, Database, Identity, Settings
+from carnivore_db.autocommit import Autocommit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +36,12 @@ class Caller(AbstractContextManager["Caller"], ABC):
         return self.call(identity, body)
 
     @abstractmethod
+    def alone(
+        self, function: Callable[Concatenate[Autocommit, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """What `function` returns as a transaction by itself."""
+
+    @abstractmethod
     def outside(self, body: Callable[[Connection], R]) -> R:
         """What `body` finds on a connection of the pool that no transaction has prepared."""
 
@@ -57,6 +64,9 @@ class SyncCaller(Caller):
         with self.database.transaction(identity) as tx:
             return function(tx, *args, **kwargs)
 
+    def alone(self, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+        return function(self.database.autocommit, *args, **kwargs)
+
     def outside(self, body: Callable[[Connection], R]) -> R:
         with self.database.engine.connect() as connection:
             return body(connection)
@@ -76,6 +86,12 @@ class AsyncCaller(Caller):
                 return await tx.run_sync(function, *args, **kwargs)
 
         return self._runner.run(in_transaction())
+
+    def alone(self, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+        async def by_itself() -> R:
+            return await self.database.autocommit.run_sync(function, *args, **kwargs)
+
+        return self._runner.run(by_itself())
 
     def outside(self, body: Callable[[Connection], R]) -> R:
         async def connected() -> R:
