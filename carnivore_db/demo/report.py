@@ -120,10 +120,11 @@ def _open(scene: Scene, session_id: int) -> reports.IssuedReport:
         ("unknown", ""),
     )
     for address, agent in clients:
-        with scene.db.transaction(identity.anonymous()) as tx:
-            opened = reports.open(tx, issued.access_token, ip_address=address, user_agent=agent)
-            if opened.html != page:
-                scene.unexpected.append("the page came back changed")
+        opened = reports.open(
+            scene.db.autocommit, issued.access_token, ip_address=address, user_agent=agent
+        )
+        if opened.html != page:
+            scene.unexpected.append("the page came back changed")
     with scene.db.transaction(identity.service()) as tx:
         counted = access_log.count(tx, issued.id)
         log = access_log.history(tx, issued.id)
