@@ -64,12 +64,12 @@ class AsyncAutocommit:
     """The same, asynchronously: `await db.autocommit.run_sync(reports.open, token)`."""
 
     def __init__(self, engine: AsyncEngine, access_counting: str) -> None:
-        self._engine = engine
         self._sync = Autocommit(engine.sync_engine, access_counting)
+        # It lends its way to wait, to any number of tasks at once: it never gets a statement of its own.
+        self._session = AsyncSession(engine)
 
     async def run_sync(
         self, function: Callable[Concatenate[Autocommit, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """`function(autocommit, ...)`, with other tasks at work while it waits for the database."""
-        # Without a statement of its own the session takes no connection: it lends its way to wait.
-        return await AsyncSession(self._engine).run_sync(lambda _: function(self._sync, *args, **kwargs))
+        return await self._session.run_sync(lambda _: function(self._sync, *args, **kwargs))

@@ -120,9 +120,7 @@ def _open(scene: Scene, session_id: int) -> reports.IssuedReport:
         ("unknown", ""),
     )
     for address, agent in clients:
-        opened = reports.open(
-            scene.db.autocommit, issued.access_token, ip_address=address, user_agent=agent
-        )
+        opened = reports.open(scene.db.autocommit, issued.access_token, ip_address=address, user_agent=agent)
         if opened.html != page:
             scene.unexpected.append("the page came back changed")
     with scene.db.transaction(identity.service()) as tx:

@@ -37,9 +37,8 @@ _OPEN = text(
 _CHECK = text("SELECT report_id, expires_at FROM public.check_report(:token)")
 # The mode is set before the function is called: an argument of its depends on it.
 _OPEN_ALONE = (
-    "SELECT report_id, report_html, created_at, expires_at"
-    " FROM (SELECT set_config('carnivore.access_counting', %s, true) AS counting) AS mode,"
-    " LATERAL public.open_report(CASE WHEN counting IS NOT NULL THEN %s END, %s, %s)"
+    "SELECT report_id, report_html, created_at, expires_at FROM public.open_report("
+    "CASE WHEN set_config('carnivore.access_counting', %s, true) IS NOT NULL THEN %s END, %s, %s)"
 )
 _CHECK_ALONE = "SELECT report_id, expires_at FROM public.check_report(%s)"
 _LIST = text(

@@ -1,5 +1,6 @@
 """A report opened by a statement that is a transaction by itself."""
 
+import asyncio
 import traceback
 from datetime import timedelta
 
@@ -7,9 +8,9 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from carnivore_db import Database, Settings, errors
+from carnivore_db import AsyncDatabase, Database, Settings, errors
 from carnivore_db.weekly import access_log, reports
-from tests.support.callers import Caller
+from tests.support.callers import AsyncCaller, Caller
 from tests.support.databases import TestDatabase, one
 from tests.weekly.samples import HTML, SERVICE, VISITOR, ended_report, issue_report, start_session
 
@@ -139,3 +140,19 @@ def test_a_statement_that_is_cancelled_leaves_a_usable_pool(
                 limited.alone(reports.open, made.access_token)
         assert limited.alone(reports.open, made.access_token).id == made.id
     assert one(owner, COUNTED) == 1
+
+
+def test_tasks_open_reports_at_once(empty_database: TestDatabase, owner: psycopg.Connection) -> None:
+    """More tasks than connections, with one database: each has its own answer."""
+    with AsyncCaller(empty_database.app_url) as caller:
+        made = [issue_report(caller, html=f"<p>{number}</p>") for number in range(4)]
+
+    async def open_all() -> list[str]:
+        database = AsyncDatabase(empty_database.app_url, settings=Settings(pool_size=2, max_overflow=0))
+        calls = [database.autocommit.run_sync(reports.open, made[n % 4].access_token) for n in range(40)]
+        opened = await asyncio.gather(*calls)
+        await database.close()
+        return [report.html for report in opened]
+
+    assert asyncio.run(open_all()) == [f"<p>{n % 4}</p>" for n in range(40)]
+    assert one(owner, "SELECT count(*) FROM public.report_access_log") == 40
