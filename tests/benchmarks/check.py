@@ -1,21 +1,20 @@
 """Check a token: the function beside the bare statement, the package beside what a team would write."""
 
-import asyncio
-import itertools
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.orm import Session
 
-from carnivore_db import AsyncDatabase, Settings, identity
+from carnivore_db import identity
 from carnivore_db.weekly import reports
+from tests.benchmarks import asynchronous
 from tests.benchmarks.bench import Bench, database
 from tests.benchmarks.mature import World
 from tests.benchmarks.rivals import Report
-from tests.benchmarks.rounds import Comparison, Operation, Side
+from tests.benchmarks.rounds import Comparison, Operation, Side, Turns
 
 BARE = "SELECT id, expires_at FROM public.generated_reports WHERE access_token = %s AND expires_at > now()"
 FUNCTION = "SELECT report_id, expires_at FROM public.check_report(%s)"
@@ -25,17 +24,6 @@ CLAIMS = (
     "SELECT set_config('request.jwt.claims', '{\"role\": \"anon\"}', true),"
     " set_config('carnivore.report_token', %s, true)"
 )
-
-
-class Turns:
-    """The tokens, one after the other; each client begins elsewhere."""
-
-    def __init__(self, values: Sequence[Any], client: int) -> None:
-        begin = client * 61 % len(values)
-        self._values = itertools.cycle([*values[begin:], *values[:begin]])
-
-    def next(self) -> Any:
-        return next(self._values)
 
 
 def found(row: object) -> None:
@@ -196,48 +184,8 @@ def package(world: World, tokens: list[str], **settings: Any) -> Any:
     return connect
 
 
-def async_floor(world: World, tokens: list[str]) -> Any:
-    @asynccontextmanager
-    async def connect(clients: range) -> AsyncIterator[list[Any]]:
-        dsn = world.server.dsn(world.name)
-        connections = await asyncio.gather(
-            *(psycopg.AsyncConnection.connect(dsn, autocommit=True) for _ in clients)
-        )
-
-        def operation(client: int, connection: psycopg.AsyncConnection) -> Any:
-            turns = Turns(tokens, client)
-
-            async def run() -> None:
-                cursor = await connection.execute(FUNCTION, [turns.next()])
-                found(await cursor.fetchone())
-
-            return run
-
-        yield [operation(client, one) for client, one in zip(clients, connections, strict=True)]
-        for connection in connections:
-            await connection.close()
-
-    return connect
-
-
-def async_package(world: World, tokens: list[str]) -> Any:
-    @asynccontextmanager
-    async def connect(clients: range) -> AsyncIterator[list[Any]]:
-        db = AsyncDatabase(world.url, settings=Settings(pool_size=len(clients)))
-
-        def operation(client: int) -> Any:
-            turns = Turns(tokens, client)
-
-            async def run() -> None:
-                async with db.transaction(as_=identity.anonymous()) as tx:
-                    found(await tx.run_sync(reports.check, turns.next()))
-
-            return run
-
-        yield [operation(client) for client in clients]
-        await db.close()
-
-    return connect
+def checked(tx: Session, token: str) -> None:
+    found(reports.check(tx, token))
 
 
 def run(bench: Bench) -> None:
@@ -265,9 +213,13 @@ def run(bench: Bench) -> None:
             Side("SQLAlchemy ORM query", orm(world, tokens)),
         ]
         bench.compare(Comparison("check: through the layers", sides, clients))
-    for clients in (1, 8):
-        sides = [
-            Side("psycopg, autocommit", async_floor(world, tokens)),
-            Side("the package", async_package(world, tokens)),
-        ]
-        bench.compare(Comparison("check: asynchronous", sides, clients, "tasks"))
+    values = [(token,) for token in tokens]
+    asynchronous.compare(
+        bench,
+        "check",
+        Side("psycopg, autocommit", asynchronous.asked(world, FUNCTION, asynchronous.turns(values))),
+        Side(
+            "the package",
+            asynchronous.called(world, identity.anonymous(), checked, asynchronous.turns(tokens)),
+        ),
+    )

@@ -1,8 +1,7 @@
 """Open a report (validate, log, count, return the page): ours beside separate statements and row triggers."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -10,13 +9,14 @@ import psycopg
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.orm import Session
 
-from carnivore_db import AsyncDatabase, Settings, identity
+from carnivore_db import identity
 from carnivore_db.weekly import reports
+from tests.benchmarks import asynchronous
 from tests.benchmarks.bench import Bench, database, kept, relaxed
-from tests.benchmarks.check import Turns, found
+from tests.benchmarks.check import found
 from tests.benchmarks.mature import AGENTS, World
 from tests.benchmarks.rivals import OPEN_AND_LOG, Access, Report
-from tests.benchmarks.rounds import Comparison, Operation, Side
+from tests.benchmarks.rounds import Comparison, Operation, Side, Turns
 
 ADDRESS, AGENT = "10.1.2.3", AGENTS[0]
 OURS = "SELECT report_id, report_html, created_at, expires_at FROM public.open_report(%s, %s, %s)"
@@ -109,7 +109,7 @@ def package(world: World, tokens: list[str], **settings: Any) -> Any:
 
             def run() -> None:
                 with db.transaction(as_=identity.anonymous()) as tx:
-                    found(reports.open(tx, turns.next(), ip_address=ADDRESS, user_agent=AGENT))
+                    opened(tx, turns.next())
 
             return run
 
@@ -119,51 +119,8 @@ def package(world: World, tokens: list[str], **settings: Any) -> Any:
     return connect
 
 
-def async_floor(world: World, tokens: list[str]) -> Any:
-    statement = OPEN_AND_LOG.format(reports="public", log="rivals_bare")
-
-    @asynccontextmanager
-    async def connect(clients: range) -> AsyncIterator[list[Any]]:
-        dsn = world.server.dsn(world.name)
-        connections = await asyncio.gather(
-            *(psycopg.AsyncConnection.connect(dsn, autocommit=True) for _ in clients)
-        )
-
-        def operation(client: int, connection: psycopg.AsyncConnection) -> Any:
-            turns = Turns(tokens, client)
-
-            async def run() -> None:
-                cursor = await connection.execute(statement, [turns.next(), ADDRESS, AGENT], prepare=True)
-                found(await cursor.fetchone())
-
-            return run
-
-        yield [operation(client, one) for client, one in zip(clients, connections, strict=True)]
-        for connection in connections:
-            await connection.close()
-
-    return connect
-
-
-def async_package(world: World, tokens: list[str]) -> Any:
-    @asynccontextmanager
-    async def connect(clients: range) -> AsyncIterator[list[Any]]:
-        db = AsyncDatabase(world.url, settings=Settings(pool_size=len(clients)))
-
-        def operation(client: int) -> Any:
-            turns = Turns(tokens, client)
-
-            async def run() -> None:
-                async with db.transaction(as_=identity.anonymous()) as tx:
-                    one = await tx.run_sync(reports.open, turns.next(), ip_address=ADDRESS, user_agent=AGENT)
-                    found(one)
-
-            return run
-
-        yield [operation(client) for client in clients]
-        await db.close()
-
-    return connect
+def opened(tx: Session, token: str) -> None:
+    found(reports.open(tx, token, ip_address=ADDRESS, user_agent=AGENT))
 
 
 def run(bench: Bench) -> None:
@@ -197,18 +154,19 @@ def run(bench: Bench) -> None:
         with durability:
             for clients in (1, 8):
                 bench.compare(Comparison(f"open: {name}", sides, clients))
-    for clients in (1, 8):
-        bench.compare(
-            Comparison(
-                "open: asynchronous",
-                [
-                    Side("no counting, psycopg", async_floor(world, tokens), nothing),
-                    Side("the package", async_package(world, tokens), ours),
-                ],
-                clients,
-                "tasks",
-            )
-        )
+    values = [(token, ADDRESS, AGENT) for token in tokens]
+    turns, who = asynchronous.turns(tokens), identity.anonymous()
+    asynchronous.compare(
+        bench,
+        "open",
+        Side("no counting, psycopg", asynchronous.asked(world, floor, asynchronous.turns(values)), nothing),
+        Side("the package", asynchronous.called(world, who, opened, turns), ours),
+        Side(
+            "the package, deferred",
+            asynchronous.called(world, who, opened, turns, access_counting="deferred"),
+            ours,
+        ),
+    )
     with world.connect() as owner:
         owner.execute("SELECT public.fold_report_access(100000)")
         owner.execute("SELECT pg_sleep(0.1), pg_stat_force_next_flush()")

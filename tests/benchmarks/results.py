@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks import indexes, storage
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.goals import goals
 
@@ -138,25 +139,22 @@ def _table(comparison: dict[str, Any]) -> list[str]:
 def _facts(facts: dict[str, Any]) -> list[str]:
     lines: list[str] = []
     if sizes := facts.get("bytes"):
-        rows = facts["rows"]
-        lines += ["", "| table | part | whose | bytes | a row |", "|---|---|---|--:|--:|"]
-        for who, found in sizes.items():
-            lines += [
-                f"| {s['table']} | {s['name']} | {who} | {s['bytes']:,}"
-                f" | {s['bytes'] / max(rows[s['table']], 1):.1f} |"
-                for s in found
-            ]
-    if costs := facts.get("index costs"):
-        used = facts["index uses"]
-        lines += ["", "| index | us a row | WAL bytes a row | read by |", "|---|--:|--:|---|"]
+        lines += ["", "| table | part | ours, bytes | a row | the document's, bytes | a row |"]
+        lines += ["|---|---|--:|--:|--:|--:|"]
+        lines += [f"| {' | '.join(row)} |" for row in storage.side_by_side(sizes, facts["rows"])]
+    if lines_of := facts.get("indexes"):
         lines += [
-            f"| {c['index']} | {c['us_a_row']} | {c['wal_a_row']} | {', '.join(used.get(c['index'], []))} |"
-            for c in costs
+            "",
+            "What an index costs an insert (beside all but this one), and the query that pays it back:",
+            "",
+            f"| {' | '.join(indexes.HEADINGS)} |",
+            "|---|--:|--:|--:|--:|---|--:|--:|---|",
+            *(f"| {' | '.join(indexes.cells(line))} |" for line in lines_of),
         ]
     if choices := facts.get("choices"):
         lines += ["", "| setting | what | measured |", "|---|---|---|"]
         lines += [f"| {' | '.join(choice)} |" for choice in choices]
-    shown = {"bytes", "rows", "index costs", "index uses", "choices"}
+    shown = {"bytes", "indexes", "choices"}
     rest = {name: value for name, value in facts.items() if name not in shown}
     if rest:
         lines += ["", *(f"- {name}: {value}" for name, value in rest.items())]
