@@ -197,6 +197,7 @@ def run(bench: Bench) -> None:
             Side("bare prepared statement", prepared(world, BARE, tokens)),
             Side("check_report (plpgsql)", prepared(world, FUNCTION, tokens)),
             Side("the same in SQL", prepared(world, FUNCTION_IN_SQL, tokens)),
+            Side("the document's table", prepared(world, BARE.replace("public", "rivals_document"), tokens)),
         ]
         bench.compare(Comparison("check: the function", sides, clients, "processes"), seconds=2)
     for clients in (1, 8):

@@ -199,8 +199,9 @@ def fill(
             )
         rivals.create(owner, wanted)
         if twin:
+            # Ours lie in the order of their ids, and so do the copies.
             for number, table in enumerate(rivals.TWINS):
-                rows = f"SELECT {rivals.SHARED[table]} FROM public.{table} ORDER BY id"
+                rows = f"SELECT {rivals.SHARED[table]} FROM public.{table}"
                 if table == "generated_reports":
                     rivals.copy(owner, table)
                 else:

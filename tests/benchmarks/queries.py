@@ -1,5 +1,6 @@
 """Questions that the documents put a time to: ours beside the obvious query on the document's twin."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,7 +10,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from carnivore_db import Identity, identity
-from carnivore_db.weekly import access_log, reports
+from carnivore_db.weekly import access_log, assessments, reports
 from tests.benchmarks import asynchronous, chat, learning
 from tests.benchmarks.bench import Bench, RowsLost, database
 from tests.benchmarks.mature import World, first_of
@@ -38,6 +39,9 @@ MONTH = """
     GROUP BY day ORDER BY day
 """
 LOGGED = "public.report_access_log WHERE accessed_at >= %s AND accessed_at < %s"
+SUBMIT = """
+    INSERT INTO {}.cw_assessment_sessions (email, first_name, form_data) VALUES (%s, %s, %s) RETURNING id
+"""
 ROLLUP = "SELECT day, accesses FROM analytics.accesses_per_day WHERE day >= %s AND day < %s ORDER BY day"
 
 
@@ -141,8 +145,36 @@ def run(bench: Bench) -> None:
     purge = Side("the package", called(world, identity.service(), purged, [10]))
     bench.compare(Comparison("purge of 10 expired reports, given back", [purge]))
     _month(bench, world)
+    _assessment(bench, world)
     learning.run(bench)
     chat.run(bench)
+
+
+def _assessment(bench: Bench, world: World) -> None:
+    """The one insert that a document puts a time to; rows stay, as they would."""
+    with world.connect() as owner:
+        owner.execute(
+            "CREATE TABLE rivals_document.cw_assessment_sessions"
+            " (LIKE public.cw_assessment_sessions INCLUDING ALL)"
+        )
+    form = {"goal": "energy", "age": 40, "notes": "eats eggs, no liver", "answers": list(range(40))}
+    values = [("ada@example.com", "Ada", json.dumps(form))]
+    draws, service = asynchronous.turns([form]), identity.service()
+    sides = [
+        Side("the document's table", asked(world, SUBMIT.format("rivals_document"), values)),
+        Side("ours, the statement", asked(world, SUBMIT.format("public"), values)),
+        Side("the package", called(world, service, submitted, [form])),
+    ]
+    name = "an assessment's insert"
+    for clients in (1, 8):
+        bench.compare(Comparison(name, sides, clients), seconds=0.5)
+    floor = asynchronous.asked(world, SUBMIT.format("public"), asynchronous.turns(values))
+    package = asynchronous.called(world, service, submitted, draws)
+    asynchronous.compare(bench, name, Side("ours, psycopg", floor), Side("the package", package))
+
+
+def submitted(tx: Session, form: dict[str, object]) -> None:
+    assessments.submit(tx, email="ada@example.com", first_name="Ada", form_data=form)
 
 
 def counted(tx: Session, grace: timedelta) -> None:
@@ -164,6 +196,8 @@ def _month(bench: Bench, world: World) -> None:
         raise RowsLost("the rollup does not say what the log does")
     ((number,),) = world.rows(f"SELECT count(*) FROM {LOGGED}", *bounds[0])
     bench.note("accesses in the month by day", number)
+    ((number,),) = world.rows("SELECT count(*) FROM public.report_access_log")
+    bench.note("accesses in the log", number)
     bench.compare(
         Comparison(
             "month by day",

@@ -175,19 +175,27 @@ def _chart(file: Path, results: dict[str, Any]) -> None:
     charted = [found[key] for key in CHARTED if key in found]
     if not charted:
         return
-    figure = Figure(figsize=(11, 2.6 * len(charted)), layout="constrained")
+    figure = Figure(figsize=(11, 2.6 * len(charted) + 0.3), layout="constrained")
     for axes, comparison in zip(figure.subplots(len(charted), squeeze=False)[:, 0], charted, strict=True):
         names = [side["name"] for side in comparison["sides"]]
         values = [side["per_second"] for side in comparison["sides"]]
-        colours = ["#4878a8" if _ours(name) else "#b0b0b0" for name in names]
+        colours = ["#303030", *("#2f6db0" if _ours(name) else "#b0b0b0" for name in names[1:])]
         bars = axes.barh(names, values, color=colours)
-        axes.bar_label(bars, [f"{value:,.0f}" for value in values], padding=3, fontsize=8)
+        labels = [
+            f"{side['per_second']:,.0f}  ({side['throughput_ratio']:.2f} x)" for side in comparison["sides"]
+        ]
+        axes.bar_label(bars, labels, padding=3, fontsize=8)
         axes.invert_yaxis()
-        axes.margins(x=0.12)
-        axes.set_title(f"{comparison['name']}, {comparison['clients']} clients", loc="left", fontsize=10)
+        axes.margins(x=0.18)
+        title = f"{comparison['name']}, {comparison['clients']} {comparison['how']}"
+        axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
         axes.set_xlabel(f"{comparison['unit']}s a second", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(
+        "Throughput: the floor (black), ours (blue), rivals (grey); x is to the floor, in the same rounds",
+        fontsize=9,
+    )
     figure.savefig(file, dpi=110)
 
 
