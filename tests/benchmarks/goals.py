@@ -241,7 +241,7 @@ def _queries(found: _Results) -> Iterator[Goal]:
         goal = _at_most(f"document {name}", limit, side, "median_ms", "ms")
         said = f"{goal.measured} (p99 {side['p99_ms']:.3g} ms)" if side else ""
         for what, other in (
-            ("the document's design", found.side(comparison, 1, twin_name)),
+            ("the document's own", found.side(comparison, 1, twin_name)),
             ("asynchronous", found.side(f"{comparison.split(':')[0]}: asynchronous", 1, side_name)),
         ):
             if side and other:

@@ -22,7 +22,8 @@ from tests.benchmarks.queries import EXPIRED, HISTORY, LISTED
 
 # Rows of one insert. Reports have pages; more of them would be felt by what is measured next.
 PIECES = {"user_sessions": 2_000, "generated_reports": 300, "report_access_log": 5_000}
-ROUNDS = 7
+ROUNDS = 11
+WAL_ROUNDS = 4
 PATIENCE = 1.0  # seconds for which a query is asked again
 INSERTS = {
     "user_sessions": """
@@ -180,12 +181,14 @@ def _inserts(
                     owner.execute(INSERTS[table])
                     if number:  # the first is the warm-up
                         times.append(time.perf_counter() - began)
-        for name in took:
-            with hidden(owner, name):
-                ((found,),) = owner.execute(
-                    f"EXPLAIN (ANALYZE, WAL, FORMAT JSON) {INSERTS[table]}"
-                ).fetchall()
-                wal[name] = int(found[0]["Plan"]["WAL Bytes"])
+        # The least of a few: a page that is written whole after a checkpoint is not the index's doing.
+        for _ in range(WAL_ROUNDS):
+            for name in took:
+                with hidden(owner, name):
+                    explain = f"EXPLAIN (ANALYZE, WAL, FORMAT JSON) {INSERTS[table]}"
+                    ((found,),) = owner.execute(explain).fetchall()
+                written = int(found[0]["Plan"]["WAL Bytes"])
+                wal[name] = min(wal.get(name, written), written)
     return {name: statistics.median(found) for name, found in took.items()}, wal
 
 

@@ -158,12 +158,13 @@ def _assessment(bench: Bench, world: World) -> None:
             " (LIKE public.cw_assessment_sessions INCLUDING ALL)"
         )
     form = {"goal": "energy", "age": 40, "notes": "eats eggs, no liver", "answers": list(range(40))}
-    values = [("ada@example.com", "Ada", json.dumps(form))]
-    draws, service = asynchronous.turns([form]), identity.service()
+    given = [(f"ada{number}@example.com", form) for number in range(500)]
+    values = [(email, "Ada", json.dumps(form)) for email, form in given]
+    draws, service = asynchronous.turns(given), identity.service()
     sides = [
         Side("the document's table", asked(world, SUBMIT.format("rivals_document"), values)),
         Side("ours, the statement", asked(world, SUBMIT.format("public"), values)),
-        Side("the package", called(world, service, submitted, [form])),
+        Side("the package", called(world, service, submitted, given)),
     ]
     name = "an assessment's insert"
     for clients in (1, 8):
@@ -173,8 +174,9 @@ def _assessment(bench: Bench, world: World) -> None:
     asynchronous.compare(bench, name, Side("ours, psycopg", floor), Side("the package", package))
 
 
-def submitted(tx: Session, form: dict[str, object]) -> None:
-    assessments.submit(tx, email="ada@example.com", first_name="Ada", form_data=form)
+def submitted(tx: Session, given: tuple[str, dict[str, object]]) -> None:
+    email, form = given
+    assessments.submit(tx, email=email, first_name="Ada", form_data=form)
 
 
 def counted(tx: Session, grace: timedelta) -> None:
