@@ -55,7 +55,7 @@ def main(
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=0.01, help="Seconds a side runs in a round.")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, max=100, help="Rounds of a comparison.")] = None,
-    minutes: Annotated[float, typer.Option(help="Behind these, a comparison has one short round.")] = 35,
+    minutes: Annotated[float, typer.Option(help="Behind these, a comparison has one short round.")] = 42,
     output: Annotated[Path, typer.Option(help="Where results.json, README.md and chart.png go.")] = Path(
         "benchmarks"
     ),
@@ -130,7 +130,7 @@ def _estimate(names: list[str], scale: Scale) -> float:
     runs = sum(GROUPS[name][1] for name in names) * scale.rounds * scale.seconds * 1.25
     rows = scale.accesses if set(names) - {"counting"} else 0
     if "growth" in names:
-        rows += sum(min(100 * number, scale.accesses) for number in scale.growth) / 2
+        rows += sum(scale.growth) * scale.accesses // max(scale.growth)
     stable = 2 * scale.stable if "counting" in names else 0
     return runs + stable + rows / ACCESSES_A_SECOND + 10 * len(names)
 

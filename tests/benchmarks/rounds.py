@@ -205,7 +205,10 @@ def _processes(side: Side, clients: int, warm: float, seconds: float) -> Sample:
     workers, answers = [], []
     for number in range(clients):
         ours, theirs = context.Pipe(duplex=False)
-        worker = context.Process(target=_process, args=(side, number, (warm, seconds), start, theirs))
+        # They end with this process, should it be told to stop.
+        worker = context.Process(
+            target=_process, args=(side, number, (warm, seconds), start, theirs), daemon=True
+        )
         worker.start()
         theirs.close()
         workers.append(worker)
