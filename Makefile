@@ -46,7 +46,10 @@ test-slow: setup ## Run the tests that take long
 .PHONY: bench
 bench: setup ## Measure everything beside its rivals, some 40 minutes (ARGS='--only check'; SMALL=1: fewer rows)
 	@$(BIN)/pip install -q --disable-pip-version-check --group bench
-	@$(BIN)/python -m tests.benchmarks $(if $(SMALL),--scale small) $(ARGS)
+	@$(BIN)/python -m tests.benchmarks $(if $(SMALL),--scale small --output $(VENV)/bench-small) $(ARGS)
+
+.PHONY: bench-areas
+bench-areas: setup ## Measure the triggers of learners, partitions, maintain, the chat's refinement, analytics
 	@$(BIN)/python -m tests.benchmarks.session_trigger
 	@$(BIN)/python -m tests.benchmarks.partitions
 	@$(BIN)/python -m tests.benchmarks.maintaining

@@ -41,7 +41,6 @@ SCALES = {
     "small": Scale(10_000, 500_000, (1_000, 10_000), (6, 24, 120), 2_000, 0.25, 3, 6, "512MB"),
     "full": Scale(100_000, 10_000_000, (1_000, 100_000, 1_000_000), (6, 24, 120), 10_000, 1, 5, 60, "4GB"),
 }
-PER_REPORT, MOST_ACCESSES = 100, 10_000_000
 
 
 class RowsLost(AssertionError):
@@ -82,12 +81,16 @@ class Bench:
         return self.world("mature", self.scale.reports, self.scale.accesses, twin=True)
 
     def grown(self, reports: int) -> World:
-        """A system of so many reports, 100 accesses for each."""
-        if reports == self.scale.reports:
-            return self.system
-        share = self.scale.accesses // self.scale.reports
-        accesses = min(reports * share, max(self.scale.accesses, MOST_ACCESSES // PER_REPORT))
-        return self.world(f"grown_{reports}", reports, accesses)
+        """A system of so many reports. In each of them a report has as many accesses, and nobody wrote there
+        before: what differs is the number of rows alone."""
+        each = max(1, self.scale.accesses // max(self.scale.growth))
+        return self.world(f"grown_{reports}", reports, reports * each)
+
+    def forget(self, *names: str) -> None:
+        """Drop worlds that nothing asks for any more: their disk is wanted."""
+        for name in names:
+            if world := self.worlds.pop(name, None):
+                self._drop(world.name)
 
     def world(
         self, name: str, reports: int, accesses: int, *, twin: bool = False, partitions: int = mature.MONTHS
@@ -119,7 +122,7 @@ class Bench:
 
     def _drop(self, dbname: str) -> None:
         with psycopg.connect(self.server.dsn("postgres"), autocommit=True) as admin:
-            admin.execute(f"DROP DATABASE {dbname} WITH (FORCE)")
+            admin.execute(f"DROP DATABASE IF EXISTS {dbname} WITH (FORCE)")
 
     def compare(
         self, comparison: Comparison, *, seconds: float = 1, number: int | None = None

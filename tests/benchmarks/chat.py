@@ -5,18 +5,18 @@ others are measured beside.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import psycopg
 
-from carnivore_db import identity
+from carnivore_db import AsyncDatabase, Settings, identity
 from carnivore_db.conversation import messages
+from tests.benchmarks import asynchronous
 from tests.benchmarks.bench import Bench, database
-from tests.benchmarks.check import Turns
 from tests.benchmarks.mature import World
-from tests.benchmarks.rounds import Comparison, Operation, Side
+from tests.benchmarks.rounds import Comparison, Operation, Side, Turns
 
 MESSAGES_EACH = 200
 FILL = """
@@ -46,6 +46,7 @@ PAGE = """
     SELECT id, session_id, role, chat_type, content, sent_at FROM {}.messages
     WHERE session_id = %s ORDER BY sent_at, id LIMIT 50
 """
+BEGIN = "SELECT set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)"
 
 
 def page(world: World, schema: str, talks: list[tuple[Any, Any]]) -> Any:
@@ -61,13 +62,8 @@ def page(world: World, schema: str, talks: list[tuple[Any, Any]]) -> Any:
 
                 def run() -> None:
                     person, session = turns.next()
-                    claims = json.dumps({"sub": str(person), "role": "authenticated"})
                     with connection.transaction():
-                        connection.execute(
-                            "SELECT set_config('role', 'authenticated', true),"
-                            " set_config('request.jwt.claims', %s, true)",
-                            [claims],
-                        )
+                        connection.execute(BEGIN, [claimed(person)])
                         if len(connection.execute(PAGE.format(schema), [session]).fetchall()) != 50:
                             raise LookupError("a page of messages is not whole")
 
@@ -99,8 +95,45 @@ def package(world: World, talks: list[tuple[Any, Any]]) -> Any:
     return connect
 
 
+def async_page(world: World, talks: list[tuple[Any, Any]]) -> Any:
+    async def do(connection: psycopg.AsyncConnection, talk: tuple[Any, Any]) -> None:
+        person, session = talk
+        async with connection.transaction():
+            await connection.execute(BEGIN, [claimed(person)])
+            cursor = await connection.execute(PAGE.format("conversation"), [session])
+            if len(await cursor.fetchall()) != 50:
+                raise LookupError("a page of messages is not whole")
+
+    return asynchronous.through_psycopg(world.login_dsn, asynchronous.turns(talks), do)
+
+
+def async_package(world: World, talks: list[tuple[Any, Any]]) -> Any:
+    @asynccontextmanager
+    async def connect(clients: range) -> AsyncIterator[list[Any]]:
+        db = AsyncDatabase(world.url, settings=Settings(pool_size=len(clients)))
+
+        def operation(client: int) -> Any:
+            turns = Turns(talks, client)
+
+            async def run() -> None:
+                person, session = turns.next()
+                async with db.transaction(as_=identity.user(person, "speaker@example.com")) as tx:
+                    await tx.run_sync(messages.page, session, limit=50)
+
+            return run
+
+        yield [operation(client) for client in clients]
+        await db.close()
+
+    return connect
+
+
+def claimed(person: Any) -> str:
+    return json.dumps({"sub": str(person), "role": "authenticated"})
+
+
 def run(bench: Bench) -> None:
-    """One client."""
+    """With one client and with eight."""
     world = bench.system
     people = max(bench.scale.reports // 200, 20)
     with world.connect() as owner:
@@ -108,13 +141,17 @@ def run(bench: Bench) -> None:
         for table in ("conversation.messages", "conversation.sessions", "rivals_document.messages"):
             owner.execute(f"VACUUM (ANALYZE) {table}")
     talks = world.rows("SELECT user_id, id FROM conversation.sessions ORDER BY md5(id::text) LIMIT 200")
-    bench.compare(
-        Comparison(
-            "page of 50 messages under row security",
-            [
-                Side("the usual policy", page(world, "rivals_document", talks)),
-                Side("ours, the statement", page(world, "conversation", talks)),
-                Side("the package", package(world, talks)),
-            ],
-        )
+    name = "page of 50 messages under row security"
+    sides = [
+        Side("the usual policy", page(world, "rivals_document", talks)),
+        Side("ours, the statement", page(world, "conversation", talks)),
+        Side("the package", package(world, talks)),
+    ]
+    for clients in (1, 8):
+        bench.compare(Comparison(name, sides, clients), seconds=1 if clients == 1 else 0.5)
+    asynchronous.compare(
+        bench,
+        name,
+        Side("ours, psycopg", async_page(world, talks)),
+        Side("the package", async_package(world, talks)),
     )

@@ -1,21 +1,21 @@
 """Check a token: the function beside the bare statement, the package beside what a team would write."""
 
-import asyncio
-import itertools
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.orm import Session
 
-from carnivore_db import AsyncDatabase, Settings
+from carnivore_db import identity
+from carnivore_db.autocommit import Autocommit
 from carnivore_db.weekly import reports
+from tests.benchmarks import asynchronous
 from tests.benchmarks.bench import Bench, database
 from tests.benchmarks.mature import World
 from tests.benchmarks.rivals import Report
-from tests.benchmarks.rounds import Comparison, Operation, Side
+from tests.benchmarks.rounds import Comparison, Operation, Side, Turns
 
 BARE = "SELECT id, expires_at FROM public.generated_reports WHERE access_token = %s AND expires_at > now()"
 FUNCTION = "SELECT report_id, expires_at FROM public.check_report(%s)"
@@ -27,25 +27,14 @@ CLAIMS = (
 )
 
 
-class Turns:
-    """The tokens, one after the other; each client begins elsewhere."""
-
-    def __init__(self, values: Sequence[Any], client: int) -> None:
-        begin = client * 61 % len(values)
-        self._values = itertools.cycle([*values[begin:], *values[:begin]])
-
-    def next(self) -> Any:
-        return next(self._values)
-
-
 def found(row: object) -> None:
     """A comparison in which nothing is found compares nothing."""
     if row is None:
         raise LookupError("a token of an open report opened nothing")
 
 
-def prepared(world: World, statement: str, tokens: list[str]) -> Any:
-    """Each client has a connection, in autocommit, where the statement is prepared."""
+def prepared(world: World, statement: str, tokens: list[str], *, prepare: bool = True) -> Any:
+    """Each client has a connection, in autocommit, where the statement is prepared (or not)."""
 
     @contextmanager
     def connect(clients: range) -> Iterator[list[Operation]]:
@@ -54,7 +43,11 @@ def prepared(world: World, statement: str, tokens: list[str]) -> Any:
             def operation(client: int) -> Operation:
                 connection = stack.enter_context(world.connect())
                 turns = Turns(tokens, client)
-                return lambda: found(connection.execute(statement, [turns.next()], prepare=True).fetchone())
+
+                def run() -> None:
+                    found(connection.execute(statement, [turns.next()], prepare=prepare).fetchone())
+
+                return run
 
             yield [operation(client) for client in clients]
 
@@ -174,8 +167,8 @@ def orm(world: World, tokens: list[str]) -> Any:
     return connect
 
 
-def package(world: World, tokens: list[str], **settings: Any) -> Any:
-    """As the README shows it."""
+def package(world: World, tokens: list[str], *, alone: bool = True, **settings: Any) -> Any:
+    """As the README shows it; not `alone`: within a transaction."""
 
     @contextmanager
     def connect(clients: range) -> Iterator[list[Operation]]:
@@ -185,7 +178,11 @@ def package(world: World, tokens: list[str], **settings: Any) -> Any:
             turns = Turns(tokens, client)
 
             def run() -> None:
-                found(reports.check(db.autocommit, turns.next()))
+                if alone:
+                    found(reports.check(db.autocommit, turns.next()))
+                    return
+                with db.transaction(as_=identity.anonymous()) as tx:
+                    found(reports.check(tx, turns.next()))
 
             return run
 
@@ -195,47 +192,8 @@ def package(world: World, tokens: list[str], **settings: Any) -> Any:
     return connect
 
 
-def async_floor(world: World, tokens: list[str]) -> Any:
-    @asynccontextmanager
-    async def connect(clients: range) -> AsyncIterator[list[Any]]:
-        dsn = world.server.dsn(world.name)
-        connections = await asyncio.gather(
-            *(psycopg.AsyncConnection.connect(dsn, autocommit=True) for _ in clients)
-        )
-
-        def operation(client: int, connection: psycopg.AsyncConnection) -> Any:
-            turns = Turns(tokens, client)
-
-            async def run() -> None:
-                cursor = await connection.execute(FUNCTION, [turns.next()])
-                found(await cursor.fetchone())
-
-            return run
-
-        yield [operation(client, one) for client, one in zip(clients, connections, strict=True)]
-        for connection in connections:
-            await connection.close()
-
-    return connect
-
-
-def async_package(world: World, tokens: list[str]) -> Any:
-    @asynccontextmanager
-    async def connect(clients: range) -> AsyncIterator[list[Any]]:
-        db = AsyncDatabase(world.url, settings=Settings(pool_size=len(clients)))
-
-        def operation(client: int) -> Any:
-            turns = Turns(tokens, client)
-
-            async def run() -> None:
-                found(await db.autocommit.run_sync(reports.check, turns.next()))
-
-            return run
-
-        yield [operation(client) for client in clients]
-        await db.close()
-
-    return connect
+def checked(tx: Autocommit, token: str) -> None:
+    found(reports.check(tx, token))
 
 
 def run(bench: Bench) -> None:
@@ -247,13 +205,14 @@ def run(bench: Bench) -> None:
             Side("bare prepared statement", prepared(world, BARE, tokens)),
             Side("check_report (plpgsql)", prepared(world, FUNCTION, tokens)),
             Side("the same in SQL", prepared(world, FUNCTION_IN_SQL, tokens)),
+            Side("the document's table", prepared(world, BARE.replace("public", "rivals_document"), tokens)),
         ]
         bench.compare(Comparison("check: the function", sides, clients, "processes"), seconds=2)
     for clients in (1, 8):
         sides = [
             Side("psycopg, autocommit", prepared(world, FUNCTION, tokens)),
-            Side("the package", package(world, tokens)),
             Side("the package, statements prepared", package(world, tokens, prepare_threshold=5)),
+            Side("the package, in a transaction", package(world, tokens, alone=False, prepare_threshold=5)),
             Side("under the policy, four round trips", four_round_trips(world, tokens)),
             Side("under the policy, pipelined", four_round_trips(world, tokens, pipelined=True)),
             Side("under the policy, one message", one_message(world, POLICY, tokens)),
@@ -265,7 +224,17 @@ def run(bench: Bench) -> None:
         bench.compare(Comparison("check: through the layers", sides, clients))
     for clients in (1, 8):
         sides = [
-            Side("psycopg, autocommit", async_floor(world, tokens)),
-            Side("the package", async_package(world, tokens)),
+            Side("psycopg, autocommit", prepared(world, FUNCTION, tokens, prepare=False)),
+            Side("the package", package(world, tokens)),
         ]
-        bench.compare(Comparison("check: asynchronous", sides, clients, "tasks"))
+        bench.compare(Comparison("check: statements not prepared", sides, clients))
+    values = [(token,) for token in tokens]
+    asynchronous.compare(
+        bench,
+        "check",
+        Side("psycopg, autocommit", asynchronous.asked(world, FUNCTION, asynchronous.turns(values))),
+        Side(
+            "the package",
+            asynchronous.called(world, None, checked, asynchronous.turns(tokens), prepare_threshold=5),
+        ),
+    )

@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from uuid import UUID
+
+import psycopg
+from sqlalchemy.orm import Session
 
 from carnivore_db import identity
-from carnivore_db.vocabulary import exports, progress
-from tests.benchmarks import queries
+from carnivore_db.vocabulary import exports, progress, sessions
+from tests.benchmarks import asynchronous, queries
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.check import Turns
 from tests.benchmarks.mature import World
-from tests.benchmarks.rounds import Comparison, Operation, Side
+from tests.benchmarks.rounds import Comparison, Operation, Side, Turns
 
 SESSIONS_EACH, EXPORTS_EACH = 50, 5
 FILL = """
@@ -80,8 +83,23 @@ def ended(world: World, table: str, keys: list[Any]) -> Any:
     return connect
 
 
+def async_ended(world: World, table: str, keys: list[Any]) -> Any:
+    async def do(connection: psycopg.AsyncConnection, key: Any) -> None:
+        async with connection.transaction(force_rollback=True):
+            await connection.execute(END.format(table), key, prepare=True)
+
+    return asynchronous.through_psycopg(world.server.dsn(world.name), asynchronous.turns(keys), do)
+
+
+def finished(tx: Session, key: UUID) -> None:
+    """A session's end through the package, taken back."""
+    with tx.begin_nested() as savepoint:
+        sessions.end(tx, key, {"qa_attempts": 7})
+        savepoint.rollback()
+
+
 def run(bench: Bench) -> None:
-    """One client each."""
+    """With one client and with eight."""
     world = bench.system
     learners = max(bench.scale.reports // 100, 50)
     with world.connect() as owner:
@@ -94,18 +112,23 @@ def run(bench: Bench) -> None:
     )
     people = world.rows("SELECT id FROM vocabulary.users ORDER BY md5(id::text) LIMIT 500")
     ids = [person for (person,) in people]
-    service = identity.service()
-    bench.compare(
-        Comparison(
-            "progress update at a session's end",
-            [
-                Side("no trigger", ended(world, "rivals_document.bare_sessions", keys)),
-                Side("ours", ended(world, "vocabulary.sessions", keys)),
-                Side("the document's row trigger", ended(world, "rivals_document.sessions", keys)),
-            ],
-        )
+    open_sessions = [key for (key,) in keys]
+    name = "progress update at a session's end"
+    sides = [
+        Side("no trigger", ended(world, "rivals_document.bare_sessions", keys)),
+        Side("ours", ended(world, "vocabulary.sessions", keys)),
+        Side("the package", queries.called(world, identity.service(), finished, open_sessions)),
+        Side("the document's row trigger", ended(world, "rivals_document.sessions", keys)),
+    ]
+    for clients in (1, 8):
+        bench.compare(Comparison(name, sides, clients), seconds=1 if clients == 1 else 0.5)
+    turns = asynchronous.turns
+    asynchronous.compare(
+        bench,
+        name,
+        Side("no trigger, psycopg", async_ended(world, "rivals_document.bare_sessions", keys)),
+        Side("the package", asynchronous.called(world, identity.service(), finished, turns(open_sessions))),
     )
-    asked, called = queries.asked, queries.called
     for name, statement, values, verb, given in (
         (
             "a learner's progress",
@@ -139,8 +162,4 @@ def run(bench: Bench) -> None:
             [None],
         ),
     ):
-        sides = [
-            Side("obvious query", asked(world, statement, values)),
-            Side("the package", called(world, service, verb, given)),
-        ]
-        bench.compare(Comparison(name, sides))
+        queries.compare(bench, name, statement, statement, values, verb, given)

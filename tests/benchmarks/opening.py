@@ -1,8 +1,7 @@
 """Open a report (validate, log, count, return the page): ours beside separate statements and row triggers."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -10,13 +9,14 @@ import psycopg
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.orm import Session
 
-from carnivore_db import AsyncDatabase, Settings
+from carnivore_db.autocommit import Autocommit
 from carnivore_db.weekly import reports
+from tests.benchmarks import asynchronous
 from tests.benchmarks.bench import Bench, database, kept, relaxed
-from tests.benchmarks.check import Turns, found
+from tests.benchmarks.check import found
 from tests.benchmarks.mature import AGENTS, World
 from tests.benchmarks.rivals import OPEN_AND_LOG, Access, Report
-from tests.benchmarks.rounds import Comparison, Operation, Side
+from tests.benchmarks.rounds import Comparison, Operation, Side, Turns
 
 ADDRESS, AGENT = "10.1.2.3", AGENTS[0]
 OURS = "SELECT report_id, report_html, created_at, expires_at FROM public.open_report(%s, %s, %s)"
@@ -108,7 +108,7 @@ def package(world: World, tokens: list[str], **settings: Any) -> Any:
             turns = Turns(tokens, client)
 
             def run() -> None:
-                found(reports.open(db.autocommit, turns.next(), ip_address=ADDRESS, user_agent=AGENT))
+                opened(db.autocommit, turns.next())
 
             return run
 
@@ -118,52 +118,8 @@ def package(world: World, tokens: list[str], **settings: Any) -> Any:
     return connect
 
 
-def async_floor(world: World, tokens: list[str]) -> Any:
-    statement = OPEN_AND_LOG.format(reports="public", log="rivals_bare")
-
-    @asynccontextmanager
-    async def connect(clients: range) -> AsyncIterator[list[Any]]:
-        dsn = world.server.dsn(world.name)
-        connections = await asyncio.gather(
-            *(psycopg.AsyncConnection.connect(dsn, autocommit=True) for _ in clients)
-        )
-
-        def operation(client: int, connection: psycopg.AsyncConnection) -> Any:
-            turns = Turns(tokens, client)
-
-            async def run() -> None:
-                cursor = await connection.execute(statement, [turns.next(), ADDRESS, AGENT], prepare=True)
-                found(await cursor.fetchone())
-
-            return run
-
-        yield [operation(client, one) for client, one in zip(clients, connections, strict=True)]
-        for connection in connections:
-            await connection.close()
-
-    return connect
-
-
-def async_package(world: World, tokens: list[str]) -> Any:
-    @asynccontextmanager
-    async def connect(clients: range) -> AsyncIterator[list[Any]]:
-        db = AsyncDatabase(world.url, settings=Settings(pool_size=len(clients)))
-
-        def operation(client: int) -> Any:
-            turns = Turns(tokens, client)
-
-            async def run() -> None:
-                one = await db.autocommit.run_sync(
-                    reports.open, turns.next(), ip_address=ADDRESS, user_agent=AGENT
-                )
-                found(one)
-
-            return run
-
-        yield [operation(client) for client in clients]
-        await db.close()
-
-    return connect
+def opened(tx: Autocommit, token: str) -> None:
+    found(reports.open(tx, token, ip_address=ADDRESS, user_agent=AGENT))
 
 
 def run(bench: Bench) -> None:
@@ -185,6 +141,7 @@ def run(bench: Bench) -> None:
         ),
         Side("the package", package(world, tokens), ours),
         Side("the package, deferred", package(world, tokens, access_counting="deferred"), ours),
+        Side("the package, statements prepared", package(world, tokens, prepare_threshold=5), ours),
         Side("separate statements, psycopg", through_psycopg(world, tokens, separate), separately),
         Side("separate statements, SQLAlchemy ORM", orm(world, tokens), separately),
         Side(
@@ -197,18 +154,19 @@ def run(bench: Bench) -> None:
         with durability:
             for clients in (1, 8):
                 bench.compare(Comparison(f"open: {name}", sides, clients))
-    for clients in (1, 8):
-        bench.compare(
-            Comparison(
-                "open: asynchronous",
-                [
-                    Side("no counting, psycopg", async_floor(world, tokens), nothing),
-                    Side("the package", async_package(world, tokens), ours),
-                ],
-                clients,
-                "tasks",
-            )
-        )
+    values = [(token, ADDRESS, AGENT) for token in tokens]
+    turns = asynchronous.turns(tokens)
+    asynchronous.compare(
+        bench,
+        "open",
+        Side("no counting, psycopg", asynchronous.asked(world, floor, asynchronous.turns(values)), nothing),
+        Side("the package", asynchronous.called(world, None, opened, turns), ours),
+        Side(
+            "the package, deferred",
+            asynchronous.called(world, None, opened, turns, access_counting="deferred"),
+            ours,
+        ),
+    )
     with world.connect() as owner:
         owner.execute("SELECT public.fold_report_access(100000)")
         owner.execute("SELECT pg_sleep(0.1), pg_stat_force_next_flush()")

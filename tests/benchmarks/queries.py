@@ -1,20 +1,20 @@
 """Questions that the documents put a time to: ours beside the obvious query on the document's twin."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from carnivore_db import Identity, identity
-from carnivore_db.weekly import access_log, reports
-from tests.benchmarks import chat, learning
+from carnivore_db.weekly import access_log, assessments, reports
+from tests.benchmarks import asynchronous, chat, learning
 from tests.benchmarks.bench import Bench, RowsLost, database
-from tests.benchmarks.check import Turns
 from tests.benchmarks.mature import World, first_of
-from tests.benchmarks.rounds import Comparison, Operation, Side
+from tests.benchmarks.rounds import Comparison, Operation, Side, Turns
 
 GRACE = timedelta(days=7)
 HISTORY = """
@@ -35,8 +35,12 @@ EXPIRED = """
 """
 MONTH = """
     SELECT date_trunc('day', accessed_at AT TIME ZONE 'UTC') AS day, count(*)
-    FROM rivals_document.report_access_log WHERE accessed_at >= %s AND accessed_at < %s
+    FROM {}.report_access_log WHERE accessed_at >= %s AND accessed_at < %s
     GROUP BY day ORDER BY day
+"""
+LOGGED = "public.report_access_log WHERE accessed_at >= %s AND accessed_at < %s"
+SUBMIT = """
+    INSERT INTO {}.cw_assessment_sessions (email, first_name, form_data) VALUES (%s, %s, %s) RETURNING id
 """
 ROLLUP = "SELECT day, accesses FROM analytics.accesses_per_day WHERE day >= %s AND day < %s ORDER BY day"
 
@@ -93,75 +97,140 @@ def purged(tx: Session, batch: int) -> None:
         savepoint.rollback()
 
 
+def compare(
+    bench: Bench,
+    name: str,
+    obvious: str,
+    ours: str,
+    values: list[Any],
+    verb: Callable[..., object],
+    given: list[Any],
+    *,
+    some: bool = True,
+) -> None:
+    """The query that a team would write, our statement where that is another, and the package's verb as the
+    service: with one client, with eight, and in tasks."""
+    world, service = bench.system, identity.service()
+    sides = [Side("obvious query", asked(world, obvious, values, some=some))]
+    if ours != obvious:
+        sides.append(Side("ours, the statement", asked(world, ours, values, some=some)))
+    sides.append(Side("the package", called(world, service, verb, given)))
+    for clients in (1, 8):
+        bench.compare(Comparison(name, sides, clients), seconds=1 if clients == 1 else 0.5)
+    turns = asynchronous.turns
+    asynchronous.compare(
+        bench,
+        name,
+        Side("ours, psycopg", asynchronous.asked(world, ours, turns(values), some=some)),
+        Side("the package", asynchronous.called(world, service, verb, turns(given))),
+    )
+
+
 def run(bench: Bench) -> None:
-    """One client each: what counts here is the time of an answer."""
+    """With one client, whose time of an answer the documents speak of, and with eight."""
     world = bench.system
-    service = identity.service()
     keys = [(key,) for key in world.report_ids()]
+    ids = [key for (key,) in keys]
     emails = world.rows(
         "SELECT DISTINCT email FROM (SELECT email FROM public.generated_reports WHERE expires_at > now()"
         " ORDER BY md5(id::text) LIMIT 300) AS drawn"
     )
-    middle = first_of(datetime.now(UTC).date(), 2)
-    after = first_of(middle, -1)
-    bench.compare(
-        Comparison(
-            "access history, 100 rows",
-            [
-                Side("obvious query", asked(world, HISTORY.format("rivals_document"), keys, some=False)),
-                Side("ours, the statement", asked(world, HISTORY.format("public"), keys, some=False)),
-                Side("the package", called(world, service, access_log.history, [key for (key,) in keys])),
-            ],
-        )
-    )
-    bench.compare(
-        Comparison(
-            "e-mail lookup",
-            [
-                Side("obvious query", asked(world, EMAIL, emails)),
-                Side("ours, the statement", asked(world, LISTED, emails)),
-                Side(
-                    "the package", called(world, service, reports.list_by_email, [one for (one,) in emails])
-                ),
-            ],
-        )
-    )
-    bench.compare(
-        Comparison(
-            "expiry scan, 1,000 rows",
-            [
-                Side("obvious query", asked(world, EXPIRED.format("rivals_document"), [()], some=False)),
-                Side("ours, the statement", asked(world, EXPIRED.format("public"), [()], some=False)),
-                Side("purge of 10, given back", called(world, service, purged, [10])),
-            ],
-        )
-    )
-    _month(bench, world, middle, after)
+    addresses = [address for (address,) in emails]
+    theirs, ours = HISTORY.format("rivals_document"), HISTORY.format("public")
+    compare(bench, "access history, 100 rows", theirs, ours, keys, access_log.history, ids, some=False)
+    compare(bench, "e-mail lookup", EMAIL, LISTED, emails, reports.list_by_email, addresses)
+    theirs, ours = EXPIRED.format("rivals_document"), EXPIRED.format("public")
+    compare(bench, "expiry scan, 1,000 rows", theirs, ours, [()], counted, [GRACE])
+    # One client: of two at once, the second would wait for the first one's rows.
+    purge = Side("the package", called(world, identity.service(), purged, [10]))
+    bench.compare(Comparison("purge of 10 expired reports, given back", [purge]))
+    _month(bench, world)
+    _assessment(bench, world)
     learning.run(bench)
     chat.run(bench)
 
 
-def _month(bench: Bench, world: World, middle: date, after: date) -> None:
-    bounds = [
-        (
-            datetime.combine(middle, datetime.min.time(), UTC),
-            datetime.combine(after, datetime.min.time(), UTC),
+def _assessment(bench: Bench, world: World) -> None:
+    """The one insert that a document puts a time to; rows stay, as they would."""
+    with world.connect() as owner:
+        owner.execute(
+            "CREATE TABLE rivals_document.cw_assessment_sessions"
+            " (LIKE public.cw_assessment_sessions INCLUDING ALL)"
         )
-    ]
+    form = {"goal": "energy", "age": 40, "notes": "eats eggs, no liver", "answers": list(range(40))}
+    given = [(f"ada{number}@example.com", form) for number in range(500)]
+    values = [(email, "Ada", json.dumps(form)) for email, form in given]
+    draws, service = asynchronous.turns(given), identity.service()
     sides = [
-        Side("obvious query", asked(world, MONTH, bounds)),
+        Side("the document's table", asked(world, SUBMIT.format("rivals_document"), values)),
+        Side("ours, the statement", asked(world, SUBMIT.format("public"), values)),
+        Side("the package", called(world, service, submitted, given)),
+    ]
+    name = "an assessment's insert"
+    for clients in (1, 8):
+        bench.compare(Comparison(name, sides, clients), seconds=0.5)
+    floor = asynchronous.asked(world, SUBMIT.format("public"), asynchronous.turns(values))
+    package = asynchronous.called(world, service, submitted, draws)
+    asynchronous.compare(bench, name, Side("ours, psycopg", floor), Side("the package", package))
+
+
+def submitted(tx: Session, given: tuple[str, dict[str, object]]) -> None:
+    email, form = given
+    assessments.submit(tx, email=email, first_name="Ada", form_data=form)
+
+
+def counted(tx: Session, grace: timedelta) -> None:
+    reports.count_expired(tx, grace=grace)
+
+
+def _month(bench: Bench, world: World) -> None:
+    """The query over the log takes too long for eight at once; the rollup does not."""
+    middle = first_of(datetime.now(UTC).date(), 2)
+    after = first_of(middle, -1)
+    bounds = [tuple(datetime.combine(day, datetime.min.time(), UTC) for day in (middle, after))]
+    service, rolled = identity.service(), [(middle, after)]
+    began = time.perf_counter()
+    world.rows("SELECT analytics.refresh()")
+    bench.note("rebuilding the rollup took, s", round(time.perf_counter() - began, 2))
+    with database(world, 1).transaction(as_=service) as tx:
+        expected = access_log.counts_per_day(tx, middle)
+    if not expected or dict(world.rows(ROLLUP, middle, after)) != expected:
+        raise RowsLost("the rollup does not say what the log does")
+    ((number,),) = world.rows(f"SELECT count(*) FROM {LOGGED}", *bounds[0])
+    bench.note("accesses in the month by day", number)
+    ((number,),) = world.rows("SELECT count(*) FROM public.report_access_log")
+    bench.note("accesses in the log", number)
+    bench.compare(
+        Comparison(
+            "month by day",
+            [
+                Side("plain query", asked(world, MONTH.format("public"), bounds)),
+                Side("obvious query", asked(world, MONTH.format("rivals_document"), bounds)),
+                Side(
+                    "the package, counted when asked",
+                    called(world, service, access_log.counts_per_day, [middle]),
+                ),
+                Side("the rollup", asked(world, ROLLUP, rolled)),
+            ],
+        )
+    )
+    bench.compare(
+        Comparison("month by day, the rollup", [Side("the rollup", asked(world, ROLLUP, rolled))], 8)
+    )
+    turns = asynchronous.turns
+    asynchronous.compare(
+        bench,
+        "month by day",
+        Side("the rollup, psycopg", asynchronous.asked(world, ROLLUP, turns(rolled))),
         Side(
             "the package, counted when asked",
-            called(world, identity.service(), access_log.counts_per_day, [middle]),
+            asynchronous.called(world, service, access_log.counts_per_day, turns([middle])),
         ),
-    ]
-    if world.rows("SELECT FROM pg_class WHERE oid = to_regclass('analytics.accesses_per_day')"):
-        began = time.perf_counter()
-        world.rows("SELECT analytics.refresh()")
-        bench.note("rebuilding the rollup took, s", round(time.perf_counter() - began, 2))
-        with database(world, 1).transaction(as_=identity.service()) as tx:
-            counted = access_log.counts_per_day(tx, middle)
-        if dict(world.rows(ROLLUP, middle, after)) != counted:
-            raise RowsLost("the rollup does not say what the log does")
-        sides.append(Side("the rollup", asked(world, ROLLUP, [(middle, after)])))
-    bench.compare(Comparison("month by day", sides))
+        clients=(1,),
+    )
+    asynchronous.compare(
+        bench,
+        "month by day, the rollup",
+        Side("the rollup, psycopg", asynchronous.asked(world, ROLLUP, turns(rolled))),
+        clients=(8,),
+    )

@@ -1,15 +1,17 @@
 """Record accesses in batches of 1,000: beside the document's row trigger and a COPY into a bare table."""
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 import psycopg
+from sqlalchemy.orm import Session
 
-from carnivore_db import AsyncDatabase, Settings, identity
+from carnivore_db import identity
 from carnivore_db.weekly import access_log
+from tests.benchmarks import asynchronous
 from tests.benchmarks.bench import Bench, RowsLost, database, kept
 from tests.benchmarks.mature import AGENTS, SEED, World
 from tests.benchmarks.rivals import BATCH
@@ -58,8 +60,10 @@ def deferred(connection: psycopg.Connection, batch: list[int]) -> None:
         connection.execute(BATCH.format(log="public"), [AGENT, batch])
 
 
-def _access(report: int) -> access_log.Access:
-    return access_log.Access(report_id=report, ip_address="10.1.2.3", user_agent=AGENT)
+def recorded(tx: Session, batch: list[int]) -> None:
+    access_log.record_many(
+        tx, [access_log.Access(report_id=report, ip_address="10.1.2.3", user_agent=AGENT) for report in batch]
+    )
 
 
 def package(world: World, reports: list[int]) -> Any:
@@ -72,32 +76,12 @@ def package(world: World, reports: list[int]) -> Any:
 
             def run() -> None:
                 with db.transaction(as_=identity.service()) as tx:
-                    access_log.record_many(tx, [_access(report) for report in draw()])
+                    recorded(tx, draw())
 
             return run
 
         yield [operation(client) for client in clients]
         db.close()
-
-    return connect
-
-
-def async_package(world: World, reports: list[int]) -> Any:
-    @asynccontextmanager
-    async def connect(clients: range) -> AsyncIterator[list[Any]]:
-        db = AsyncDatabase(world.url, settings=Settings(pool_size=len(clients)))
-
-        def operation(client: int) -> Any:
-            draw = batches(reports, client)
-
-            async def run() -> None:
-                async with db.transaction(as_=identity.service()) as tx:
-                    await tx.run_sync(access_log.record_many, [_access(report) for report in draw()])
-
-            return run
-
-        yield [operation(client) for client in clients]
-        await db.close()
 
     return connect
 
@@ -148,13 +132,24 @@ def run(bench: Bench) -> None:
         )
     with world.connect() as owner:
         owner.execute("SELECT public.fold_report_access(100000)")
-    bench.compare(
-        Comparison(
-            "record: batches of 1,000, asynchronous",
-            [Side("record_many of the package", async_package(world, reports), ours)],
-            8,
-            "tasks",
-            ROWS,
-            "row",
-        )
+
+    def drawn(client: int) -> asynchronous.Draw:
+        draw = batches(reports, client)
+        return lambda: [AGENT, draw()]
+
+    asynchronous.compare(
+        bench,
+        "record: batches of 1,000",
+        Side(
+            "no counting, psycopg",
+            asynchronous.written(world, BATCH.format(log="rivals_bare"), drawn),
+            partial(kept, world, log="rivals_bare", reports=None, rows=ROWS),
+        ),
+        Side(
+            "record_many of the package",
+            asynchronous.called(world, identity.service(), recorded, partial(batches, reports)),
+            ours,
+        ),
+        rows=ROWS,
+        unit="row",
     )

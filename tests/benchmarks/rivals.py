@@ -159,10 +159,15 @@ def copy(owner: psycopg.Connection, table: str, schema: str = "rivals_document")
     owner.execute(
         f"INSERT INTO {schema}.{table} ({columns}) SELECT {columns} FROM public.{table} ORDER BY id"
     )
+    continue_ids(owner, f"{schema}.{table}")
+
+
+def continue_ids(owner: psycopg.Connection, table: str) -> None:
+    """New rows get ids behind those that are there."""
     owner.execute(
         "SELECT setval(pg_get_serial_sequence(%s, 'id'), max(id))"
-        f" FROM {schema}.{table} HAVING pg_get_serial_sequence(%s, 'id') IS NOT NULL AND max(id) IS NOT NULL",
-        [f"{schema}.{table}"] * 2,
+        f" FROM {table} HAVING pg_get_serial_sequence(%s, 'id') IS NOT NULL AND max(id) IS NOT NULL",
+        [table] * 2,
     )
 
 

@@ -5,6 +5,7 @@ does then falls on all of them. The first moments of each run are not counted, b
 """
 
 import asyncio
+import itertools
 import multiprocessing
 import statistics
 import time
@@ -94,6 +95,17 @@ class Measured:
         return failed / (failed + self.operations) if failed else 0
 
 
+class Turns:
+    """The values, one after the other; each client begins elsewhere."""
+
+    def __init__(self, values: Sequence[Any], client: int) -> None:
+        begin = client * 61 % len(values)
+        self._values = itertools.cycle([*values[begin:], *values[:begin]])
+
+    def next(self) -> Any:
+        return next(self._values)
+
+
 def _merge(samples: Sequence[Sample]) -> Sample:
     merged = Sample(elapsed=max(sample.elapsed for sample in samples))
     for sample in samples:
@@ -142,18 +154,31 @@ def _threads(side: Side, clients: int, warm: float, seconds: float) -> Sample:
 
 
 def _tasks(side: Side, clients: int, warm: float, seconds: float) -> Sample:
+    async def once(operation: Callable[[], Awaitable[object]], sample: Sample, took: array | None) -> None:
+        began = clock()
+        try:
+            await operation()
+        except FAILURES as error:
+            if took is not None:
+                sample.failed[type(error).__name__] += 1
+        else:
+            sample.done += 1
+            if took is not None:
+                took.append(clock() - began)
+        await asyncio.sleep(0)  # an answer that is there at once would keep the others waiting
+
     async def work(operation: Callable[[], Awaitable[object]]) -> Sample:
         sample = Sample()
         began = clock()
-        while clock() - began < warm or not sample.done:
-            await operation()
-            sample.done += 1
+        while True:
+            await once(operation, sample, None)
+            if clock() - began >= warm:
+                break
         began = clock()
-        while clock() - began < seconds or not sample.took:
-            start = clock()
-            await operation()
-            sample.took.append(clock() - start)
-        sample.done += len(sample.took)
+        while True:
+            await once(operation, sample, sample.took)
+            if clock() - began >= seconds:
+                break
         sample.elapsed = clock() - began
         return sample
 
@@ -180,7 +205,10 @@ def _processes(side: Side, clients: int, warm: float, seconds: float) -> Sample:
     workers, answers = [], []
     for number in range(clients):
         ours, theirs = context.Pipe(duplex=False)
-        worker = context.Process(target=_process, args=(side, number, (warm, seconds), start, theirs))
+        # They end with this process, should it be told to stop.
+        worker = context.Process(
+            target=_process, args=(side, number, (warm, seconds), start, theirs), daemon=True
+        )
         worker.start()
         theirs.close()
         workers.append(worker)

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from rich.table import Table
 
-from tests.benchmarks import usage
+from tests.benchmarks import indexes
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.mature import World
 
@@ -61,11 +61,7 @@ def run(bench: Bench) -> None:
     totals = {who: sum(size["bytes"] for size in found) for who, found in sizes.items()}
     bench.note("total bytes", totals)
     bench.console.print(f"In all: ours {totals['ours']:,} bytes, the document's {totals['document']:,}.")
-    costs = _index_costs(world)
-    bench.note("index costs", costs)
-    used = usage.by_index(bench, world)
-    bench.note("index uses", used)
-    bench.console.print(_indexes(costs, used))
+    bench.note("indexes", indexes.measured(bench, world, sizes["ours"], rows))
     choices = [*_fill_factors(world), *_compression(world), *_brin(world)]
     bench.note("choices", choices)
     table = Table(title="What a setting would change", title_justify="left")
@@ -98,17 +94,29 @@ def _shown(sizes: dict[str, list[dict[str, Any]]], rows: dict[str, int]) -> Tabl
     for who in SCHEMAS:
         table.add_column(who, justify="right")
         table.add_column("a row", justify="right")
+    for row in side_by_side(sizes, rows):
+        table.add_row(*row)
+    return table
+
+
+def side_by_side(sizes: dict[str, list[dict[str, Any]]], rows: dict[str, int]) -> list[list[str]]:
+    """Each table's parts and their sum, ours beside the document's: bytes, and bytes a row; then all."""
     by_part: dict[tuple[str, str], dict[str, int]] = {}
     for who, found in sizes.items():
         for size in found:
-            by_part.setdefault((size["table"], size["name"]), {})[who] = size["bytes"]
-    for (name, part), found in sorted(by_part.items()):
-        cells = []
+            for part in ((size["table"], size["name"]), (size["table"], "in all"), ("in all", "")):
+                of_part = by_part.setdefault(part, {})
+                of_part[who] = of_part.get(who, 0) + size["bytes"]
+    order = sorted(by_part, key=lambda part: (part[0] == "in all", part[0], part[1] == "in all", part[1]))
+    lines = []
+    for name, part in order:
+        line = [name, part]
         for who in SCHEMAS:
-            size = found.get(who)
-            cells += [f"{size:,}", f"{size / max(rows[name], 1):.1f}"] if size is not None else ["", ""]
-        table.add_row(name, part, *cells)
-    return table
+            size = by_part[name, part].get(who)
+            each = f"{size / max(rows[name], 1):.1f}" if size is not None and name in rows else ""
+            line += [f"{size:,}" if size is not None else "", each]
+        lines.append(line)
+    return lines
 
 
 def _timed(owner: psycopg.Connection, statements: dict[str, str], rounds: int = 5) -> dict[str, float]:
@@ -122,71 +130,6 @@ def _timed(owner: psycopg.Connection, statements: dict[str, str], rounds: int = 
                 if number:  # the first is the warm-up
                     took[name].append(time.perf_counter() - began)
     return {name: statistics.median(found) for name, found in took.items()}
-
-
-def _index_costs(world: World) -> list[dict[str, Any]]:
-    """Microseconds and WAL bytes that each index adds to one row's insert, beside a table without any."""
-    found = []
-    with world.connect() as owner:
-        owner.execute("CREATE SCHEMA bench_costs")
-        for table in TABLES:
-            indexes = owner.execute(
-                "SELECT c.relname, pg_get_indexdef(c.oid)"
-                " FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid"
-                " WHERE i.indrelid = %s::regclass ORDER BY 1",
-                [f"public.{table}"],
-            ).fetchall()
-            # Beyond the sample's ids, so that the new ones come as new rows do; tokens are random anyhow.
-            statements = {}
-            for name, definition in [("", ""), *indexes]:
-                target = f"bench_costs.{name or table + '_bare'}"
-                owner.execute(f"CREATE TABLE {target} (LIKE public.{table})")
-                owner.execute(f"INSERT INTO {target} SELECT * FROM public.{table} LIMIT {SAMPLE}")
-                if definition:
-                    # A copy may hold what is unique twice while the same rows go in again.
-                    plain = definition.replace("CREATE UNIQUE", "CREATE").replace(" ON ONLY ", " ON ")
-                    owner.execute(
-                        plain.replace(f"public.{table} ", f"{target} ").replace(f"INDEX {name}", "INDEX")
-                    )
-                statements[name] = f"INSERT INTO {target} SELECT * FROM public.{table} LIMIT {PIECE} OFFSET 1"
-            owner.execute("CHECKPOINT")
-            took = _timed(owner, statements)
-            wal = {name: _wal(owner, statement) for name, statement in statements.items()}
-            found += [
-                {
-                    "table": table,
-                    "index": name,
-                    "us_a_row": round((took[name] - took[""]) / PIECE * 1e6, 2),
-                    "table_us_a_row": round(took[""] / PIECE * 1e6, 2),
-                    "wal_a_row": round((wal[name] - wal[""]) / PIECE),
-                }
-                for name, _ in indexes
-            ]
-        owner.execute("DROP SCHEMA bench_costs CASCADE")
-    return found
-
-
-def _wal(owner: psycopg.Connection, statement: str) -> int:
-    with owner.transaction(force_rollback=True):
-        ((found,),) = owner.execute(f"EXPLAIN (ANALYZE, WAL, FORMAT JSON) {statement}").fetchall()
-    return int(found[0]["Plan"]["WAL Bytes"])
-
-
-def _indexes(costs: list[dict[str, Any]], used: dict[str, list[str]]) -> Table:
-    table = Table(title="What an index adds to an insert, and who reads it", title_justify="left")
-    table.add_column("index")
-    for heading in ("us a row", "WAL a row"):
-        table.add_column(heading, justify="right")
-    table.add_column("read by")
-    for cost in costs:
-        readers = used.get(cost["index"], [])
-        table.add_row(
-            cost["index"],
-            f"{cost['us_a_row']:.2f}",
-            str(cost["wal_a_row"]),
-            ", ".join(readers) or "nothing asked",
-        )
-    return table
 
 
 def _fill_factors(world: World) -> list[tuple[str, str, str]]:
