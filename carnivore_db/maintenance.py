@@ -81,7 +81,7 @@ def steps(db: Database, pace: Pace) -> list[Step]:
     return [
         Step("partitions", "months that are missing", lambda on: _partitions(db, on)),
         Step("fold", "access counts folded", lambda _: {"folded": fold_access_counts(db.engine)}),
-        # Before the archive: a month that is away is not counted any more.
+        # Before the archive, which counts each month that it takes once more.
         Step("analytics", "rollup of accesses", lambda _: {"days": analytics.refresh(db.engine)}),
         Step("archive", "old months into cold storage", lambda on: _archive(db, on)),
         *(_retention(db, rule, pace) for rule in retention.RULES),

@@ -14,10 +14,9 @@ from sqlalchemy import Connection, Engine, Row, text
 from carnivore_db.errors import ArchiveDamaged, Busy, CarnivoreError, StorageError, Unavailable
 from carnivore_db.partitions import parquet
 from carnivore_db.partitions.locks import turn
-from carnivore_db.partitions.steps import Archived, OnStep, Run, clear, end_of, shown
+from carnivore_db.partitions.steps import ACCESS_LOG, Archived, OnStep, Run, clear, end_of, shown
 from carnivore_db.storage import Storage
 
-ACCESS_LOG = "public.report_access_log"
 LOGS = "conversation.logs"
 # A day before conversation.delete_old_logs would drop them.
 _LOGS_AFTER = timedelta(days=29)

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Engine, Row, TextClause, text
 
 from carnivore_db.errors import AlreadyExists, ArchiveDamaged, Busy, NotArchived, NotFound
 from carnivore_db.partitions import parquet
-from carnivore_db.partitions.archive import ACCESS_LOG, LOGS
+from carnivore_db.partitions.archive import LOGS
 from carnivore_db.partitions.locks import locked, turn
-from carnivore_db.partitions.steps import MARK, OnStep, Step, clear, end_of, shown
+from carnivore_db.partitions.steps import ACCESS_LOG, MARK, OnStep, Step, clear, end_of, shown
 
 KEEP = timedelta(days=30)
 # What close_* functions give a partition; they must not count rows that were counted when they were new.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from carnivore_db import errors, storage
-from tests.partitions.archiving import BEGIN, LOGS, LOGS_NAME, NAME, ODD, Archiving, stop_at
+from tests.partitions.archiving import BEGIN, LOGS, LOGS_NAME, NAME, ODD, Archiving, days, stop_at
 from tests.support.processes import eventually, python
 
 pytest_plugins = ["tests.partitions.archive_fixtures"]
@@ -23,6 +23,7 @@ POINTS = [
     "read back:again",
     "compare",
     "compare:rows",
+    "count",
     "drop",
     "done",
 ]
@@ -45,13 +46,14 @@ app(["archive", "run", "--location", {location!r}])
 
 
 def assert_finished(archiving: Archiving, before: Any, counts: Any, rows: int = len(ODD)) -> None:
-    """The next run does the rest; nothing is lost and nothing is there twice."""
+    """The next run does the rest; nothing is lost, nothing is there twice, the rollup has all."""
     assert archiving.everything() == before
     outcome = archiving.archive()
     assert outcome.failed == {}
     assert archiving.everything() == before
     assert archiving.counts() == counts
     assert archiving.ledger() == [(1, rows, True, True)]
+    assert archiving.rollup() == days(archiving.file(archiving.url()))
     assert not archiving.exists(f"public.{NAME}")
     assert not archiving.exists(f"carnivore.{NAME}")
 
