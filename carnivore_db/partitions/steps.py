@@ -12,12 +12,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from carnivore_db import analytics, storage
+from carnivore_db import analytics, months, storage
 from carnivore_db.errors import ArchiveDamaged, StorageError
 from carnivore_db.partitions import parquet
 from carnivore_db.partitions.locks import drop_aside, locked
@@ -85,11 +85,6 @@ def shown(name: str, what: str, on_step: OnStep) -> parquet.OnRows:
     return lambda done, total: on_step(Step(name, what, done, total))
 
 
-def end_of(month: date) -> datetime:
-    """The moment when a month is over."""
-    return datetime(month.year + month.month // 12, month.month % 12 + 1, 1, tzinfo=UTC)
-
-
 def clear(connection: Connection, lock_timeout_ms: int) -> None:
     """Drop what restores that were stopped have left; the archive has its rows. Raises Busy."""
     with connection.begin():
@@ -137,8 +132,8 @@ class Run:
         facts = {
             "table": self._parent,
             "month": f"{self._month:%Y-%m}",
-            "lower": _iso(datetime(self._month.year, self._month.month, 1, tzinfo=UTC)),
-            "upper": _iso(end_of(self._month)),
+            "lower": _iso(months.start(months.number(self._month))),
+            "upper": _iso(months.end(self._month)),
             "written_at": _iso(datetime.now(UTC)),
         }
         with self._connection.begin():
