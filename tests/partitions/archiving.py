@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -115,6 +116,10 @@ class Archiving:
     def url(self) -> str:
         (found,) = self.ledger("file_url")
         return str(found[0])
+
+    def files(self) -> list[str]:
+        """The names in the folder of the month's accesses."""
+        return sorted(path.name for path in (Path(self.location) / ACCESSES / "2024_02").iterdir())
 
     def attached(self, name: str = f"public.{NAME}") -> bool:
         return bool(
