@@ -1,11 +1,11 @@
 """A run of everything that is scheduled, in order: each step is noted, and none waits for another's success.
 
-Safe at any time, in any number at once: one run works, the others find it at work and leave it to it.
+Safe at any time, in any number at once, within `partitions.locks.turn`: one run works, the others find it at
+work and leave it to it.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -22,8 +22,6 @@ from carnivore_db.partitions.plan import Policy
 from carnivore_db.retention import Pace, Rule
 
 _FOLD = text("SELECT public.fold_report_access(:batch)")
-# The lock of carnivore.maintain too.
-_TRY = text("SELECT pg_try_advisory_lock(CAST(CAST('carnivore.jobs' AS regclass) AS oid)::bigint)")
 _CHAT: dict[str, jobs.Job] = {"weekly_limits": "reset_weekly_limits", "message_archive": "archive_messages"}
 
 Status = Literal["done", "skipped", "failed"]
@@ -81,7 +79,7 @@ def steps(db: Database, pace: Pace) -> list[Step]:
     return [
         Step("partitions", "months that are missing", lambda on: _partitions(db, on)),
         Step("fold", "access counts folded", lambda _: {"folded": fold_access_counts(db.engine)}),
-        # Before the archive: a month that is away is not counted any more.
+        # Before the archive, which counts each month that it takes once more.
         Step("analytics", "rollup of accesses", lambda _: {"days": analytics.refresh(db.engine)}),
         Step("archive", "old months into cold storage", lambda on: _archive(db, on)),
         *(_retention(db, rule, pace) for rule in retention.RULES),
@@ -95,7 +93,7 @@ def _partitions(db: Database, on_progress: OnProgress) -> Did:
     outcome = apply(
         db.engine,
         now=datetime.now(UTC),
-        policy=Policy(settings.partition_months_ahead, keep_old=settings.archive_logs),
+        policy=Policy.of(settings),
         lock_timeout_ms=settings.partition_lock_timeout_ms,
         on_step=lambda _, number, total: on_progress(number, total),
     )
@@ -155,20 +153,6 @@ def _archive(db: Database, on_progress: OnProgress) -> Did:
     if outcome.failed:
         raise Partly(did, outcome.failed)
     return did
-
-
-@contextmanager
-def turn(engine: Engine) -> Iterator[bool]:
-    """Whether this run may work; until the block ends no other may, however this one dies.
-
-    The lock is the session's: it needs a direct connection, not a pooling proxy in transaction mode.
-    """
-    # The connection ends with the block, not in the pool: with it the lock goes.
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        try:
-            yield bool(connection.scalar(_TRY))
-        finally:
-            connection.invalidate()
 
 
 def run(db: Database, step: Step, on_progress: OnProgress = lambda _done, _total: None) -> Outcome:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
+from carnivore_db import months
 from carnivore_db.catalog.snapshot import INSTANCES, PARTITIONS, Snapshot
 
 _NOUNS = {
@@ -117,17 +118,17 @@ def partition_findings(live: Snapshot, now: datetime, months_ahead: int) -> list
     """
     if now.tzinfo is None:
         raise ValueError("now needs a time zone")
-    current = _index(now.astimezone(UTC))
+    current = months.number(now)
     found: list[Finding] = []
     for table, partitioning in live.get(PARTITIONS, {}).items():
         if not partitioning["by_time"]:
             continue
         ranges = sorted(_ranges(live.get(INSTANCES, {}), table))
-        starts = [_index(start) for start, _ in ranges if start.year > 1]
+        starts = [months.number(start) for start, _ in ranges if start.year > 1]
         found += (
-            Finding(table, _start(month).date(), past=month < current)
+            Finding(table, months.start(month).date(), past=month < current)
             for month in range(min((*starts, current)), current + months_ahead + 1)
-            if not _covered(ranges, _start(month), _start(month + 1))
+            if not months.covered(ranges, month)
         )
     return sorted(found)
 
@@ -171,14 +172,6 @@ def _lines(value: Any) -> list[str]:
     return [] if value is None else str(value).splitlines()
 
 
-def _index(moment: datetime) -> int:
-    return moment.year * 12 + moment.month - 1
-
-
-def _start(index: int) -> datetime:
-    return datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC)
-
-
 def _ranges(instances: Mapping[str, Any], table: str) -> Iterator[tuple[datetime, datetime]]:
     for instance in instances.values():
         bound = _BOUND.match(instance["bounds"] or "") if instance["parent"] == table else None
@@ -194,11 +187,3 @@ def _moment(bound: str) -> datetime:
         return datetime.max.replace(tzinfo=UTC)
     moment = datetime.fromisoformat(bound.strip("'"))
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _covered(ranges: Sequence[tuple[datetime, datetime]], start: datetime, end: datetime) -> bool:
-    """Whether these sorted ranges, together, hold every moment of the month."""
-    for lower, upper in ranges:
-        if lower <= start < upper:
-            start = upper
-    return start >= end

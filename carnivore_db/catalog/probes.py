@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, text
@@ -74,6 +75,8 @@ _JOBS = """
     FROM carnivore.jobs ORDER BY job
 """
 
+_ARCHIVED = text("SELECT parent, month FROM carnivore.archived_partitions WHERE detached_at IS NOT NULL")
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -112,6 +115,12 @@ def revision(connection: Connection) -> str | Refused:
 def jobs(connection: Connection) -> list[dict[str, Any]] | Refused:
     """The scheduled jobs by name: when each last ended well, its last error, and whether it is overdue."""
     return attempt(connection, lambda: [dict(row) for row in connection.execute(text(_JOBS)).mappings()])
+
+
+def archived_months(connection: Connection) -> set[tuple[str, date]]:
+    """The partitioned tables and months (first days, UTC) in cold storage; none where that cannot be read."""
+    found = attempt(connection, lambda: {(row.parent, row.month) for row in connection.execute(_ARCHIVED)})
+    return set() if isinstance(found, Refused) else found
 
 
 def insert_test(connection: Connection) -> dict[str, Any] | Refused:

@@ -125,9 +125,10 @@ def verify(
         server = probes.server(connection)
         sections = _compared(compare(model, live, ignore=ignore), live)
         ours = _our_partitions(model, live, ignore)
+        archived = probes.archived_months(connection)
         sections[2] = _partitions(
             sections[2],
-            partition_findings(ours, now, months_ahead),
+            [f for f in partition_findings(ours, now, months_ahead) if (f.table, f.month) not in archived],
             probes.default_partition_rows(connection, ours),
         )
         sections += [_insert(connection, server), _statistics(connection, model, live)]

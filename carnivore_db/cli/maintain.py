@@ -20,6 +20,7 @@ from carnivore_db import maintenance, retention
 from carnivore_db.cli.terminal import console, explained, problems
 from carnivore_db.database import Database
 from carnivore_db.maintenance import Outcome, Step
+from carnivore_db.partitions.locks import MAINTENANCE, turn
 from carnivore_db.retention import Pace
 
 app = typer.Typer()
@@ -88,14 +89,14 @@ def _counted(due: dict[str, int]) -> Table:
 def _run(db: Database, steps: list[Step], as_json: bool) -> None:
     """Run the steps under the lock, show them, and exit."""
     outcomes: list[Outcome] = []
-    with maintenance.turn(db.engine) as mine:
-        if mine:
+    with turn(db.engine, MAINTENANCE) as mine:
+        if mine is not None:
             with _bars() as progress:
                 outcomes = [_shown_running(db, step, progress) for step in steps]
     if as_json:
-        found = {"busy": not mine, "steps": [outcome.to_json() for outcome in outcomes]}
+        found = {"busy": mine is None, "steps": [outcome.to_json() for outcome in outcomes]}
         typer.echo(json.dumps(found, indent=2))
-    elif mine:
+    elif mine is not None:
         console.print(_summary(outcomes))
     else:
         console.print(_BUSY)

@@ -13,7 +13,6 @@ from carnivore_db.database import Database
 from carnivore_db.partitions.apply import Outcome, apply, statements
 from carnivore_db.partitions.plan import Action, Policy, plan
 from carnivore_db.partitions.state import read_state
-from carnivore_db.settings import Settings
 
 app = typer.Typer(help="Partitions by month.", no_args_is_help=True)
 
@@ -39,7 +38,7 @@ def show(
     if as_json and as_sql:
         raise typer.BadParameter("either --json or --sql")
     with explained(), closing(Database()) as db, db.engine.connect() as connection:
-        actions = plan(read_state(connection), datetime.now(UTC), policy(db.settings, months_ahead))
+        actions = plan(read_state(connection), datetime.now(UTC), Policy.of(db.settings, months_ahead))
     if as_json:
         typer.echo(json.dumps([action.to_json() for action in actions], indent=2))
     elif as_sql:
@@ -68,7 +67,7 @@ def run(as_json: AsJson = False, months_ahead: Ahead = None) -> None:
         outcome = apply(
             db.engine,
             now=datetime.now(UTC),
-            policy=policy(db.settings, months_ahead),
+            policy=Policy.of(db.settings, months_ahead),
             lock_timeout_ms=db.settings.partition_lock_timeout_ms,
             on_step=step,
         )
@@ -88,11 +87,6 @@ def run(as_json: AsJson = False, months_ahead: Ahead = None) -> None:
     for name, problem in outcome.failed.items():
         problems.print(f"{name}: {problem}", style="red", markup=False, soft_wrap=True)
     raise typer.Exit(1 if outcome.failed else 0)
-
-
-def policy(settings: Settings, months_ahead: int | None = None) -> Policy:
-    """What the settings want; `months_ahead` when given."""
-    return Policy(months_ahead or settings.partition_months_ahead, keep_old=settings.archive_logs)
 
 
 def summary(outcome: Outcome) -> dict[str, Any]:

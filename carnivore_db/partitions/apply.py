@@ -3,10 +3,7 @@
 Safe at any time: one run at a time works, a killed one leaves whole months, and the next run does the rest.
 """
 
-import random
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -17,15 +14,15 @@ from carnivore_db.catalog.diff import compare
 from carnivore_db.catalog.files import load_expected
 from carnivore_db.catalog.snapshot import INSTANCES, PARTITIONS, take
 from carnivore_db.errors import Busy, CarnivoreError, InvalidInput, SchemaMismatch
+from carnivore_db.partitions.locks import MONTHS, patiently, turn
 from carnivore_db.partitions.plan import Action, Policy, plan
 from carnivore_db.partitions.state import read_state
 
 # Called before each month that is made: with it, how many are through, and how many there are.
 OnStep = Callable[[Action, int, int], None]
 
-_KEY = "hashtextextended('carnivore-db partitions apply', 0)"
-_TRY = text(f"SELECT pg_try_advisory_lock({_KEY})")
-_UNLOCK = text(f"SELECT pg_advisory_unlock({_KEY})")
+# Seconds. Between two attempts writers have the tables to themselves.
+_LONGEST_PAUSE = 5.0
 # A wait of half the time leaves the other half for what is done with the locks.
 _LIMITS = text("""
     SELECT set_config('lock_timeout', CAST(greatest(CAST(:limit AS integer) / 2, 1) AS text), true),
@@ -70,8 +67,8 @@ def apply(
     Raises ValueError for a `now` without time zone, and what `read_state` raises.
     """
     outcome = Outcome()
-    with _alone(engine) as alone:
-        if not alone:
+    with turn(engine, MONTHS) as mine:
+        if mine is None:
             outcome.busy = True
             return outcome
         with engine.begin() as connection:
@@ -111,32 +108,11 @@ def statements(action: Action, lock_timeout_ms: int) -> str:
     )
 
 
-@contextmanager
-def _alone(engine: Engine) -> Iterator[bool]:
-    """Whether no other run is at work; none begins before the block ends."""
-    # Autocommit: a transaction that stays open would hold back the vacuum of what is moved.
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        mine: bool = connection.execute(_TRY).scalar_one()
-        try:
-            yield mine
-        finally:
-            if mine:
-                connection.execute(_UNLOCK)
-
-
 def _made(engine: Engine, action: Action, limit: int, patience: float) -> int | None:
     """Make a month, trying again while it is refused; how many rows it got, None when it was there."""
-    deadline = time.monotonic() + patience
-    pause, parent_first = 0.05, False
-    while True:
-        try:
-            return _attempt(engine, action, limit, parent_first)
-        except Busy:
-            wait = pause * random.uniform(0.5, 1)  # noqa: S311 - no secret: two that met shall not meet again
-            if time.monotonic() + wait > deadline:
-                raise
-            time.sleep(wait)
-            pause, parent_first = min(2 * pause, 5), not parent_first
+    return patiently(
+        lambda parent_first: _attempt(engine, action, limit, parent_first), patience, _LONGEST_PAUSE
+    )
 
 
 def _attempt(engine: Engine, action: Action, limit: int, parent_first: bool) -> int | None:

@@ -11,13 +11,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, text
 
+from carnivore_db import months
 from carnivore_db.errors import ArchiveDamaged, Busy, CarnivoreError, StorageError, Unavailable
 from carnivore_db.partitions import parquet
-from carnivore_db.partitions.locks import turn
-from carnivore_db.partitions.steps import Archived, OnStep, Run, clear, end_of, shown
+from carnivore_db.partitions.locks import ARCHIVE, turn
+from carnivore_db.partitions.steps import ACCESS_LOG, Archived, OnStep, Run, clear, shown
 from carnivore_db.storage import Storage
 
-ACCESS_LOG = "public.report_access_log"
 LOGS = "conversation.logs"
 # A day before conversation.delete_old_logs would drop them.
 _LOGS_AFTER = timedelta(days=29)
@@ -99,7 +99,7 @@ def due(
         Due(found.name, found.parent, found.month, found.bytes)
         for found in connection.execute(_MONTHS)
         if found.parent in after
-        and end_of(found.month) + after[found.parent] <= now
+        and months.end(found.month) + after[found.parent] <= now
         and (found.keep_until is None or found.keep_until <= now)
     ]
 
@@ -122,7 +122,7 @@ def archive_due(
     outcome, and the others go on.
     """
     outcome = Outcome()
-    with turn(engine) as connection:
+    with turn(engine, ARCHIVE) as connection:
         if connection is None:
             return Outcome(busy=True, logs_may_go=not logs)
         try:
@@ -131,16 +131,16 @@ def archive_due(
             outcome.failed["a restore that was stopped"] = error
         with connection.begin():
             unfinished = connection.execute(_UNFINISHED).all()
-            months = due(connection, now=now, access_log_after_days=access_log_after_days, logs=logs)
+            old = due(connection, now=now, access_log_after_days=access_log_after_days, logs=logs)
         broken: CarnivoreError | None = None
-        if months and location is not None:
+        if old and location is not None:
             place = Storage(location)
             try:
                 place.check()  # once, not at every month's end
             except StorageError as error:
                 broken = error
         begun = {(found.parent, found.month) for found in unfinished}
-        work: list[Any] = [*unfinished, *(one for one in months if (one.parent, one.month) not in begun)]
+        work: list[Any] = [*unfinished, *(one for one in old if (one.parent, one.month) not in begun)]
         for month in work:
             try:
                 part = _open(connection, month)
@@ -158,7 +158,7 @@ def archive_due(
             except CarnivoreError as error:
                 outcome.failed[month.name] = error
         left = {*outcome.failed, *outcome.waiting}
-        outcome.logs_may_go = not any(found.parent == LOGS and found.name in left for found in months)
+        outcome.logs_may_go = not any(found.parent == LOGS and found.name in left for found in old)
     return outcome
 
 

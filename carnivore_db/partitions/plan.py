@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from carnivore_db import months
+from carnivore_db.settings import Settings
 
 # create: an empty month. drain: a month for rows of the DEFAULT partition, with them. conflict: a month that
 # cannot be made, for a person to settle. left: rows that stay in the DEFAULT partition.
@@ -36,6 +39,11 @@ class Policy:
     months_ahead: int = 3
     months_back: int = 12
     keep_old: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings, months_ahead: int | None = None) -> Self:
+        """What the settings want; `months_ahead` when given."""
+        return cls(months_ahead or settings.partition_months_ahead, keep_old=settings.archive_logs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +97,17 @@ def plan(tables: Iterable[Table], now: datetime, policy: Policy) -> list[Action]
 
 def _of(table: Table, now: datetime, policy: Policy) -> Iterable[tuple[int, Action]]:
     """One table's actions, each with the rank of its kind."""
-    this = _index(now)
+    this = months.number(now)
     for month, reason, rank in _wanted(table, now, policy, this):
         rows = table.waiting.get(month, 0)
-        number = _index(month)
+        number = months.number(month)
         if rows and _gone(table, number, now, policy):
             told = f"{_rows(rows)} older than the table's are kept: deleted where they are"
             yield 4, Action(table.name, month, "left", told, rows)
             continue
-        start, end = _start(number), _start(number + 1)
+        start, end = months.start(number), months.start(number + 1)
         overlapping = sorted(r for r in table.ranges if r[0] < end and r[1] > start)
-        if _covered(overlapping, start, end):
+        if months.covered(overlapping, number):
             continue
         if overlapping:
             lower, upper = overlapping[0]
@@ -118,18 +126,18 @@ def _wanted(table: Table, now: datetime, policy: Policy, this: int) -> Iterable[
         if rows:
             yield month, f"{_rows(rows)} in the DEFAULT partition", 0
     for ahead in range(policy.months_ahead + 1):
-        if not table.waiting.get(month := _start(this + ahead).date()):
+        if not table.waiting.get(month := months.start(this + ahead).date()):
             yield month, ("this month", "next month", f"{ahead} months ahead")[min(ahead, 2)], 1
     # The months that are drained count as there, or the next plan would find gaps that this one made.
-    drained = [_index(month) for month, rows in table.waiting.items() if rows]
-    months = [(_index(lower), _last(upper)) for lower, upper in table.ranges if lower >= FIRST]
-    months += [(number, number) for number in drained if not _gone(table, number, now, policy)]
-    oldest = min((first for first, _ in months), default=this)
+    drained = [months.number(month) for month, rows in table.waiting.items() if rows]
+    there = [(months.number(lower), _last(upper)) for lower, upper in table.ranges if lower >= FIRST]
+    there += [(number, number) for number in drained if not _gone(table, number, now, policy)]
+    oldest = min((first for first, _ in there), default=this)
     for number in range(max(oldest, this - policy.months_back), this):
-        month = _start(number).date()
+        month = months.start(number).date()
         # Without rows nobody archives it either.
         if not (number in drained or month in table.archived or _aged(table, number, now)):
-            yield month, _gap(months, number, this), 2
+            yield month, _gap(there, number, this), 2
 
 
 def _gone(table: Table, number: int, now: datetime, policy: Policy) -> bool:
@@ -138,21 +146,13 @@ def _gone(table: Table, number: int, now: datetime, policy: Policy) -> bool:
 
 
 def _aged(table: Table, number: int, now: datetime) -> bool:
-    return table.kept is not None and _start(number + 1) <= now - table.kept
+    return table.kept is not None and months.start(number + 1) <= now - table.kept
 
 
-def _covered(ranges: Sequence[tuple[datetime, datetime]], start: datetime, end: datetime) -> bool:
-    """Whether these sorted ranges, together, hold every moment of the month."""
-    for lower, upper in ranges:
-        if lower <= start < upper:
-            start = upper
-    return start >= end
-
-
-def _gap(months: Sequence[tuple[int, int]], number: int, this: int) -> str:
+def _gap(there: Sequence[tuple[int, int]], number: int, this: int) -> str:
     """Between which months it lies, of those that are there: the last before it and the first after."""
-    before = max((last for _, last in months if last < number), default=None)
-    after = min((first for first, _ in months if first > number), default=this)
+    before = max((last for _, last in there if last < number), default=None)
+    after = min((first for first, _ in there if first > number), default=this)
     return (
         f"gap before {_name(after)}" if before is None else f"gap between {_name(before)} and {_name(after)}"
     )
@@ -163,23 +163,13 @@ def _rows(number: int) -> str:
 
 
 def _name(number: int) -> str:
-    return f"{_start(number):%Y-%m}"
+    return f"{months.start(number):%Y-%m}"
 
 
 def _moment(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}".removesuffix(" 00:00")
 
 
-def _index(moment: date) -> int:
-    if isinstance(moment, datetime):
-        moment = moment.astimezone(UTC)
-    return moment.year * 12 + moment.month - 1
-
-
 def _last(upper: datetime) -> int:
     """The month of the last moment before."""
-    return _index(upper - timedelta(microseconds=1))
-
-
-def _start(number: int) -> datetime:
-    return datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC)
+    return months.number(upper - timedelta(microseconds=1))

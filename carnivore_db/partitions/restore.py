@@ -12,11 +12,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, TextClause, text
 
+from carnivore_db import months
 from carnivore_db.errors import AlreadyExists, ArchiveDamaged, Busy, NotArchived, NotFound
 from carnivore_db.partitions import parquet
-from carnivore_db.partitions.archive import ACCESS_LOG, LOGS
-from carnivore_db.partitions.locks import locked, turn
-from carnivore_db.partitions.steps import MARK, OnStep, Step, clear, end_of, shown
+from carnivore_db.partitions.archive import LOGS
+from carnivore_db.partitions.locks import ARCHIVE, locked, turn
+from carnivore_db.partitions.steps import ACCESS_LOG, MARK, OnStep, Step, clear, shown
 
 KEEP = timedelta(days=30)
 # What close_* functions give a partition; they must not count rows that were counted when they were new.
@@ -94,7 +95,7 @@ def restore(
     """
     if parent not in _CLOSE:
         raise LookupError(f"only {ACCESS_LOG} and {LOGS} are archived")
-    with turn(engine) as connection:
+    with turn(engine, ARCHIVE) as connection:
         if connection is None:
             raise Busy("another archive or restore is at work")
         return _Load(connection, parent, month.replace(day=1), lock_timeout_ms, on_step).run(now + keep)
@@ -116,7 +117,7 @@ class _Load:
             f"carnivore.{self._name}",
         )
         self._key = {"parent": parent, "month": month}
-        self._lower, self._upper = f"{month} 00:00:00+00", f"{end_of(month):%Y-%m-%d} 00:00:00+00"
+        self._lower, self._upper = f"{month} 00:00:00+00", f"{months.end(month):%Y-%m-%d} 00:00:00+00"
 
     def run(self, keep_until: datetime) -> Restored:
         parts = self._parts()

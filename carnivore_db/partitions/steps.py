@@ -6,21 +6,23 @@
 4. the partition leaves its table for the schema carnivore, in a short transaction;
 5. the table, which nobody but a foreign key's action changes any more, is compared with the file again; rows
    that came or went since the snapshot have the file written anew;
-6. the table is dropped.
+6. accesses are counted for the dashboards for the last time: some may have come since that was done;
+7. the table is dropped.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from carnivore_db import storage
+from carnivore_db import analytics, months, storage
 from carnivore_db.errors import ArchiveDamaged, StorageError
 from carnivore_db.partitions import parquet
 from carnivore_db.partitions.locks import drop_aside, locked
 
+ACCESS_LOG = "public.report_access_log"
 # What a restore calls the table that it loads.
 MARK = "Being restored from the archive."
 _LEFT = text("""
@@ -83,11 +85,6 @@ def shown(name: str, what: str, on_step: OnStep) -> parquet.OnRows:
     return lambda done, total: on_step(Step(name, what, done, total))
 
 
-def end_of(month: date) -> datetime:
-    """The moment when a month is over."""
-    return datetime(month.year + month.month // 12, month.month % 12 + 1, 1, tzinfo=UTC)
-
-
 def clear(connection: Connection, lock_timeout_ms: int) -> None:
     """Drop what restores that were stopped have left; the archive has its rows. Raises Busy."""
     with connection.begin():
@@ -122,6 +119,7 @@ class Run:
             # Of a moment since when no row can come. What goes after it, goes as if it were archived already.
             self._write(self._aside)
             manifest = self._check()
+        self._count()
         self._forget_copies()
         return self._drop(manifest)
 
@@ -134,8 +132,8 @@ class Run:
         facts = {
             "table": self._parent,
             "month": f"{self._month:%Y-%m}",
-            "lower": _iso(datetime(self._month.year, self._month.month, 1, tzinfo=UTC)),
-            "upper": _iso(end_of(self._month)),
+            "lower": _iso(months.start(months.number(self._month))),
+            "upper": _iso(months.end(self._month)),
             "written_at": _iso(datetime.now(UTC)),
         }
         with self._connection.begin():
@@ -173,6 +171,12 @@ class Run:
             self._connection.execute(text("SET LOCAL TimeZone = 'UTC'"))
             digest = parquet.digest_of(self._connection, self._aside, on_rows)
         return manifest if digest == manifest.digest else None
+
+    def _count(self) -> None:
+        if self._parent == ACCESS_LOG:
+            self._say("count")
+            with self._connection.begin():
+                analytics.settle(self._connection, self._month, self._aside)
 
     def _forget_copies(self) -> None:
         """Delete the files from which the table was restored: the new one has their rows."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from carnivore_db import months
 from carnivore_db.catalog import probes
 from carnivore_db.catalog.diff import partition_findings
 from carnivore_db.catalog.files import load_expected
@@ -207,14 +208,14 @@ def _partition(row: Mapping[Any, Any], defaults: Mapping[str, int]) -> Partition
 
 
 def _months(ours: Snapshot, now: datetime, wanted: int) -> list[Months]:
-    this = now.astimezone(UTC)
+    this = months.number(now)
     found: dict[str, list[date]] = {table: [] for table in ours[PARTITIONS]}
     for finding in partition_findings(ours, now, HORIZON):
         if not finding.past:
             found[finding.table].append(finding.month)
 
     def ahead(month: date) -> int:
-        return (month.year - this.year) * 12 + month.month - this.month
+        return months.number(month) - this
 
     return [
         Months(

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from carnivore_db import maintenance
+from carnivore_db.partitions.locks import MAINTENANCE, turn
 from tests.operations import old
 from tests.operations.conftest import Open, Run
 from tests.support import reports
@@ -164,7 +165,7 @@ def test_an_error_of_no_kind_of_ours_shows_its_kind_alone(opened: Open, owner: p
 def test_a_second_run_at_once_says_so_and_does_nothing(
     run: Run, opened: Open, owner: psycopg.Connection
 ) -> None:
-    with maintenance.turn(opened().engine) as mine:
+    with turn(opened().engine, MAINTENANCE) as mine:
         assert mine
         for command in ("maintain", "cleanup"):
             outcome = run(command)
@@ -180,7 +181,7 @@ def test_a_second_run_at_once_says_so_and_does_nothing(
 
 def test_the_turn_ends_with_the_connection(opened: Open, database: TestDatabase) -> None:
     """Whatever ends a run, the next one may work."""
-    with maintenance.turn(opened().engine) as mine:
+    with turn(opened().engine, MAINTENANCE) as mine:
         assert mine
         with database.connect(autocommit=True) as other:
             other.execute(
@@ -188,7 +189,7 @@ def test_the_turn_ends_with_the_connection(opened: Open, database: TestDatabase)
                 " WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database"
                 " WHERE datname = current_database())"
             )
-        with maintenance.turn(opened().engine) as free:
+        with turn(opened().engine, MAINTENANCE) as free:
             assert free
 
 

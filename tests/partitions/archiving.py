@@ -1,9 +1,10 @@
 """Months to archive, what lies in the archive, and the law: no row is lost, and none is there twice."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -116,6 +117,10 @@ class Archiving:
         (found,) = self.ledger("file_url")
         return str(found[0])
 
+    def files(self) -> list[str]:
+        """The names in the folder of the month's accesses."""
+        return sorted(path.name for path in (Path(self.location) / ACCESSES / "2024_02").iterdir())
+
     def attached(self, name: str = f"public.{NAME}") -> bool:
         return bool(
             self.one("SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass(%s))", name)
@@ -150,10 +155,26 @@ class Archiving:
             for row in pa.Table.from_batches([batch]).to_pylist()
         ]
 
+    def rollup(self) -> dict[str, tuple[int, int]]:
+        """Of each day of the month: accesses, and different reports, as counted for the dashboards."""
+        found = self.owner.execute(
+            "SELECT day::text, accesses, reports FROM analytics.access_days WHERE day >= %s AND day < %s",
+            [BEGIN.date(), END.date()],
+        ).fetchall()
+        return {day: (accesses, opened) for day, accesses, opened in found}
+
     def counts(self) -> dict[int, int]:
         return dict(
             self.owner.execute("SELECT report_id, access_count FROM public.report_access_counts").fetchall()
         )
+
+
+def days(rows: Iterable[Row]) -> dict[str, tuple[int, int]]:
+    """What the rollup must hold of these accesses, which are as text."""
+    found: dict[str, list[str]] = {}
+    for _, report, moment, *_ in rows:
+        found.setdefault(moment[:10], []).append(report)
+    return {day: (len(opened), len(set(opened))) for day, opened in found.items()}
 
 
 def _text(value: Any) -> str | None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from carnivore_db import errors, storage
-from tests.partitions.archiving import BEGIN, LOGS, LOGS_NAME, NAME, ODD, Archiving, stop_at
+from carnivore_db.partitions import parquet
+from tests.partitions.archiving import BEGIN, LOGS, LOGS_NAME, NAME, ODD, Archiving, days, stop_at
 from tests.support.processes import eventually, python
 
 pytest_plugins = ["tests.partitions.archive_fixtures"]
@@ -23,9 +24,11 @@ POINTS = [
     "read back:again",
     "compare",
     "compare:rows",
+    "count",
     "drop",
     "done",
 ]
+FILES = ["_part-0001.json", "part-0001.parquet"]
 DETACHED = set(POINTS[POINTS.index("read back:again") :])
 # The command; it stops at a step and says so.
 STOPS = """
@@ -45,13 +48,15 @@ app(["archive", "run", "--location", {location!r}])
 
 
 def assert_finished(archiving: Archiving, before: Any, counts: Any, rows: int = len(ODD)) -> None:
-    """The next run does the rest; nothing is lost and nothing is there twice."""
+    """The next run does the rest; nothing is lost, nothing is there twice, the rollup has all."""
     assert archiving.everything() == before
     outcome = archiving.archive()
     assert outcome.failed == {}
     assert archiving.everything() == before
     assert archiving.counts() == counts
     assert archiving.ledger() == [(1, rows, True, True)]
+    assert archiving.rollup() == days(archiving.file(archiving.url()))
+    assert archiving.files() == FILES
     assert not archiving.exists(f"public.{NAME}")
     assert not archiving.exists(f"carnivore.{NAME}")
 
@@ -184,6 +189,37 @@ def test_a_file_that_went_while_the_table_stood_aside_is_written_anew(
     else:
         path.with_name("_part-0001.json").unlink()
     assert_finished(archiving, before, counts)
+
+
+def test_a_file_that_is_written_anew_has_no_manifest_before_it_is_whole(archiving: Archiving) -> None:
+    """The old one would call the new file damaged, or the old file whole."""
+    (report, *_) = archiving.odd_month()
+    written = 0
+
+    def told(step: Any) -> None:
+        nonlocal written
+        if step.what == "detach":
+            assert archiving.files() == FILES
+            archiving.open(report, BEGIN, agent="late")
+        elif step.what == "write":
+            written += step.total == 0
+            if written == 2 and step.done:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        archiving.archive(on_step=told)
+    assert archiving.files() == ["part-0001.parquet"]
+    # As SIGKILL leaves them, and longer than what will be there.
+    folder = Path(archiving.url().removeprefix("file://")).parent
+    for name in FILES:
+        (folder / f"{name}.part").write_bytes(b"half" * 10_000)
+    (done,) = archiving.archive().done
+    assert archiving.files() == FILES
+    manifest = parquet.check(done.file_url)
+    assert (manifest.rows, archiving.ledger("rows, sha256")) == (
+        len(ODD) + 1,
+        [(len(ODD) + 1, manifest.sha256)],
+    )
 
 
 def test_a_storage_that_fills_up_loses_nothing(archiving: Archiving, monkeypatch: pytest.MonkeyPatch) -> None:

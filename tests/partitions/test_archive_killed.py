@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from carnivore_db import Database
-from tests.partitions.archiving import MONTH, Archiving
+from tests.partitions.archiving import MONTH, NAME, Archiving, days
 from tests.partitions.killing import Job, killable, survives
 from tests.support.databases import APPLICATION, Shape, TestDatabase
 
@@ -60,6 +60,7 @@ def test_the_archive_survives_every_kill(
         with opened(shape, "full", "") as full:
             fill(full)
             before, counts = full.everything(), full.counts()
+            february = days(full.table(f"public.{NAME}"))
 
         @contextmanager
         def fresh() -> Iterator[Job]:
@@ -76,6 +77,7 @@ def test_the_archive_survives_every_kill(
                 if finished:
                     assert Counter(row[1:] for row in found.ledger()) == {(ROWS, True, True): MONTHS}
                     assert not any(found.owner.execute(ASIDE).fetchall())
+                    assert found.rollup() == february
 
         done = survives(killed, fresh, check, points=POINTS)
     record_property("killed", str(Counter((one.victim, one.ended) for one in done)))

@@ -1,6 +1,6 @@
 """Months that come back: identical, or whole but for what is gone; nothing is counted again."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ from carnivore_db import errors
 from carnivore_db.catalog.diff import compare
 from carnivore_db.catalog.files import load_expected
 from carnivore_db.catalog.snapshot import take
+from carnivore_db.catalog.verify import verify
 from tests.partitions.archiving import (
     ACCESSES,
     BEGIN,
@@ -55,6 +56,23 @@ def test_a_restored_partition_is_what_the_catalog_expects(archiving_anywhere: Ar
         again = take(connection)
     assert again == fresh
     assert compare(load_expected(), again) == compare(load_expected(), fresh)
+
+
+def test_between_restored_and_present_months_those_in_the_archive_are_no_gaps(
+    archiving_anywhere: Archiving,
+) -> None:
+    archiving = archiving_anywhere
+    archiving.odd_month()
+    for month in (3, 5):
+        archiving.month(month=date(2024, month, 1))
+    archiving.month(LOGS, date(2024, 4, 1))  # of another table
+    archiving.archive(logs=True)
+    archiving.restore()
+    with archiving.engine.connect() as connection:
+        partitions = verify(connection, now=NOW).sections[2]
+    assert (partitions.status, partitions.differences) == ("ok", [])
+    gaps = [gap for gap in partitions.facts["past_months_without_partition"] if " 2024-" in gap]
+    assert gaps == [f"{ACCESSES} 2024-{month:02}" for month in (4, *range(6, 13))]
 
 
 def test_accesses_of_reports_that_are_gone_are_left_out(archiving: Archiving) -> None:

@@ -131,6 +131,28 @@ def test_what_came_changed_and_went_since_is_caught_up_with(
     assert counts(owner) == counted
 
 
+@pytest.mark.parametrize("compared", ["*=", "="])
+def test_a_value_that_changed_to_an_equal_one_is_caught_up_with(
+    database: TestDatabase, owner: psycopg.Connection, compared: str
+) -> None:
+    """What PostgreSQL calls equal may be another text. The move compares what is stored; = would not."""
+    function = one(owner, "SELECT pg_get_functiondef('carnivore.attach_partition'::regproc)")
+    assert function.count(" *= ") == 1
+    owner.execute(function.replace(" *= ", f" {compared} "))
+    log(owner, inside(FAR), inside(FAR, 20))
+    copied = rows(owner, LOGS)
+    with database.connect(database.shape.migrator) as ddl:
+        assert ddl.execute(PREPARE, [LOGS, FAR]).fetchone() == (2,)
+        owner.execute(
+            """UPDATE conversation.logs SET metadata = '{"n": 1.00}' WHERE created_at = %s""", [inside(FAR)]
+        )
+        changed = rows(owner, LOGS)
+        assert ddl.execute(ATTACH, [LOGS, FAR]).fetchone() == (2,)
+    assert changed != copied
+    assert rows(owner, LOGS) == (changed if compared == "*=" else copied)
+    assert holders(owner, LOGS) == {name(LOGS, FAR): 2}
+
+
 def test_rows_that_do_not_arrive_stop_the_move(database: TestDatabase, owner: psycopg.Connection) -> None:
     """A rule swallows what comes to the new table: the numbers differ, and nothing has happened."""
     log(owner, inside(FAR))
