@@ -2,6 +2,8 @@
 
 import asyncio
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import psycopg
@@ -39,16 +41,28 @@ def test_a_check_leaves_nothing(caller: Caller, owner: psycopg.Connection) -> No
     assert one(owner, "SELECT count(*) FROM public.report_access_log") == 0
 
 
+@contextmanager
+def given(owner: psycopg.Connection, database: TestDatabase, setting: str, value: str) -> Iterator[None]:
+    """A setting that new sessions of the database begin with."""
+    owner.execute(f"ALTER DATABASE {database.name} SET {setting} = '{value}'")
+    try:
+        yield
+    finally:
+        owner.execute(f"ALTER DATABASE {database.name} RESET {setting}")
+
+
 @pytest.mark.parametrize("mode", ["immediate", "deferred"])
 def test_the_settings_say_how_it_is_counted(
     mode: str, caller: Caller, empty_database: TestDatabase, owner: psycopg.Connection
 ) -> None:
-    """Whatever the login or the database says."""
+    """Whatever the database says."""
     made = issue_report(caller)
     other = {"immediate": "deferred", "deferred": "immediate"}[mode]
-    owner.execute(f"ALTER DATABASE {empty_database.name} SET carnivore.access_counting = '{other}'")
     settings = Settings(access_counting=mode)
-    with type(caller)(empty_database.app_url, settings=settings) as another:
+    with (
+        given(owner, empty_database, "carnivore.access_counting", other),
+        type(caller)(empty_database.app_url, settings=settings) as another,
+    ):
         another.alone(reports.open, made.access_token)
         immediate, deferred = one(owner, COUNTED), one(owner, PENDING)
         # It ended with the statement.
@@ -128,12 +142,12 @@ def test_a_server_that_is_not_there_is_unavailable(caller: Caller) -> None:
 def test_a_statement_that_is_cancelled_leaves_a_usable_pool(
     caller: Caller, empty_database: TestDatabase, owner: psycopg.Connection
 ) -> None:
-    """The report is locked by somebody else: the login's own limit ends the wait, and nothing is kept."""
+    """The report is locked by somebody else: the database's own limit ends the wait, and nothing is kept."""
     made = issue_report(caller, valid_for=timedelta(days=1))
-    owner.execute(
-        f"ALTER ROLE {empty_database.shape.login} IN DATABASE {empty_database.name} SET lock_timeout = 20"
-    )
-    with type(caller)(empty_database.app_url) as limited:
+    with (
+        given(owner, empty_database, "lock_timeout", "20"),
+        type(caller)(empty_database.app_url) as limited,
+    ):
         with owner.transaction():
             owner.execute("SELECT FROM public.generated_reports FOR UPDATE")
             with pytest.raises(errors.Busy):
