@@ -170,6 +170,8 @@ def bad_client_metadata_costs_no_reader_the_report(s: Session) -> None:
     ):
         s.as_("anon").allows("SELECT public.open_report(%s, %s, %s)", [REPORT_A, address, agent], rows=1)
         assert s.superuser.rows(logged) == [(None, length)]
+    s.as_("anon").allows("SELECT public.open_report(%s, ' 192.0.2.7 ')", [REPORT_A], rows=1)
+    assert s.superuser.value(LAST.format("host(ip_address)")) == "192.0.2.7"
 
 
 @promise("public.generated_reports")
