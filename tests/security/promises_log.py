@@ -1,6 +1,7 @@
 """The access log: append-only for everybody, counted exactly, closed in every partition."""
 
 from datetime import datetime, timedelta
+from secrets import token_hex
 
 from tests.security.objects import partitions
 from tests.security.personas import OUTSIDERS, OWNERS, SERVICES, Session
@@ -187,6 +188,35 @@ def the_last_access_is_the_latest_and_never_before_the_reports_creation(s: Sessi
         assert s.superuser.value(LATEST, [report]) == latest
     log(s, created, later + timedelta(hours=1), report=report)
     assert s.superuser.value(LATEST, [report]) == later + timedelta(hours=1)
+
+
+@promise(f"{TRIGGERS} public.report_access_pending public.report_access_counts")
+def a_batch_counts_each_of_its_reports_by_itself(s: Session) -> None:
+    for counting in ("", "deferred"):
+        pair = [
+            insert(s.as_("service"), "public.generated_reports", "id", access_token=token)
+            for token in (token_hex(32), token_hex(32))
+        ]
+        created = s.superuser.value("SELECT created_at FROM public.generated_reports WHERE id = %s", pair[:1])
+        later = created + timedelta(hours=2)
+        counted = 0
+        for moments, latest in (
+            ([created - timedelta(days=30)], created),
+            ([later, created + timedelta(hours=1)], later),
+            ([created + timedelta(hours=1)], later),
+        ):
+            values = [value for moment in moments for report in pair for value in (report, moment)]
+            s.as_("service", access_counting=counting).allows(
+                "INSERT INTO public.report_access_log (report_id, accessed_at) VALUES "
+                + ", ".join(["(%s, %s)"] * (len(values) // 2)),
+                values,
+            )
+            counted += len(moments)
+            for report in pair:
+                assert s.as_("service").row(TOTAL, [report]) == (counted, latest)
+                if not counting:
+                    assert s.superuser.value(COUNT, [report]) == counted
+        the_law(s)
 
 
 @promise("fold_report_access public.report_access_pending public.report_access_counts")
