@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from carnivore_db import identity
 from carnivore_db.autocommit import Autocommit
 from carnivore_db.weekly import reports
-from tests.benchmarks import asynchronous
-from tests.benchmarks.bench import Bench, database
+from tests.benchmarks import asynchronous, synchronous
+from tests.benchmarks.bench import Bench
 from tests.benchmarks.mature import World
 from tests.benchmarks.rivals import Report
 from tests.benchmarks.rounds import Comparison, Operation, Side, Turns
@@ -36,22 +36,10 @@ def found(row: object) -> None:
 def prepared(world: World, statement: str, tokens: list[str], *, prepare: bool = True) -> Any:
     """Each client has a connection, in autocommit, where the statement is prepared (or not)."""
 
-    @contextmanager
-    def connect(clients: range) -> Iterator[list[Operation]]:
-        with ExitStack() as stack:
+    def do(connection: psycopg.Connection, token: str) -> None:
+        found(connection.execute(statement, [token], prepare=prepare).fetchone())
 
-            def operation(client: int) -> Operation:
-                connection = stack.enter_context(world.connect())
-                turns = Turns(tokens, client)
-
-                def run() -> None:
-                    found(connection.execute(statement, [turns.next()], prepare=prepare).fetchone())
-
-                return run
-
-            yield [operation(client) for client in clients]
-
-    return connect
+    return synchronous.through_psycopg(world, asynchronous.turns(tokens), do)
 
 
 def four_round_trips(world: World, tokens: list[str], *, pipelined: bool = False) -> Any:
@@ -167,32 +155,7 @@ def orm(world: World, tokens: list[str]) -> Any:
     return connect
 
 
-def package(world: World, tokens: list[str], *, alone: bool = True, **settings: Any) -> Any:
-    """As the README shows it; not `alone`: within a transaction."""
-
-    @contextmanager
-    def connect(clients: range) -> Iterator[list[Operation]]:
-        db = database(world, len(clients), **settings)
-
-        def operation(client: int) -> Operation:
-            turns = Turns(tokens, client)
-
-            def run() -> None:
-                if alone:
-                    found(reports.check(db.autocommit, turns.next()))
-                    return
-                with db.transaction(as_=identity.anonymous()) as tx:
-                    found(reports.check(tx, turns.next()))
-
-            return run
-
-        yield [operation(client) for client in clients]
-        db.close()
-
-    return connect
-
-
-def checked(tx: Autocommit, token: str) -> None:
+def checked(tx: Session | Autocommit, token: str) -> None:
     found(reports.check(tx, token))
 
 
@@ -200,6 +163,7 @@ def run(bench: Bench) -> None:
     """The function, the package and the rivals; with one client and with eight."""
     world = bench.system
     tokens = world.tokens()
+    draws, visitor = asynchronous.turns(tokens), identity.anonymous()
     for clients in (1, 8):
         sides = [
             Side("bare prepared statement", prepared(world, BARE, tokens)),
@@ -211,8 +175,14 @@ def run(bench: Bench) -> None:
     for clients in (1, 8):
         sides = [
             Side("psycopg, autocommit", prepared(world, FUNCTION, tokens)),
-            Side("the package, statements prepared", package(world, tokens, prepare_threshold=5)),
-            Side("the package, in a transaction", package(world, tokens, alone=False, prepare_threshold=5)),
+            Side(
+                "the package, statements prepared",
+                synchronous.called(world, None, checked, draws, prepare_threshold=5),
+            ),
+            Side(
+                "the package, in a transaction",
+                synchronous.called(world, visitor, checked, draws, prepare_threshold=5),
+            ),
             Side("under the policy, four round trips", four_round_trips(world, tokens)),
             Side("under the policy, pipelined", four_round_trips(world, tokens, pipelined=True)),
             Side("under the policy, one message", one_message(world, POLICY, tokens)),
@@ -225,7 +195,7 @@ def run(bench: Bench) -> None:
     for clients in (1, 8):
         sides = [
             Side("psycopg, autocommit", prepared(world, FUNCTION, tokens, prepare=False)),
-            Side("the package", package(world, tokens)),
+            Side("the package", synchronous.called(world, None, checked, draws)),
         ]
         bench.compare(Comparison("check: statements not prepared", sides, clients))
     values = [(token,) for token in tokens]
@@ -235,6 +205,6 @@ def run(bench: Bench) -> None:
         Side("psycopg, autocommit", asynchronous.asked(world, FUNCTION, asynchronous.turns(values))),
         Side(
             "the package",
-            asynchronous.called(world, None, checked, asynchronous.turns(tokens), prepare_threshold=5),
+            asynchronous.called(world, None, checked, draws, prepare_threshold=5),
         ),
     )

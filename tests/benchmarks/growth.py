@@ -3,20 +3,19 @@
 One client, the statement alone, on data that is in memory: each side asks about the same number of reports.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import psycopg
 
-from tests.benchmarks import check, opening
+from tests.benchmarks import asynchronous, check, opening, synchronous
 from tests.benchmarks.bench import Bench, kept
 from tests.benchmarks.mature import World
 from tests.benchmarks.queries import EXPIRED, HISTORY, LISTED, asked
 from tests.benchmarks.rivals import RECORD
-from tests.benchmarks.rounds import Comparison, Operation, Side, Turns
+from tests.benchmarks.rounds import Comparison, Side
 
 EMAILS = """
     SELECT email FROM public.generated_reports WHERE expires_at > now() ORDER BY md5(id::text) LIMIT 200
@@ -39,29 +38,17 @@ def recorded(world: World, keys: list[Any]) -> Any:
             RECORD.format(log="public"), [report, opening.ADDRESS, opening.AGENT], prepare=True
         )
 
-    return opening.through_psycopg(world, keys, one)
+    return synchronous.through_psycopg(world, asynchronous.turns(keys), one)
 
 
 def deleted(world: World, keys: list[Any]) -> Any:
     """A report with its accesses, given back."""
 
-    @contextmanager
-    def connect(clients: range) -> Iterator[list[Operation]]:
-        with ExitStack() as stack:
+    def do(connection: psycopg.Connection, key: Any) -> None:
+        with connection.transaction(force_rollback=True):
+            connection.execute(DELETE, [key], prepare=True)
 
-            def operation(client: int) -> Operation:
-                connection = stack.enter_context(world.connect())
-                turns = Turns(keys, client)
-
-                def run() -> None:
-                    with connection.transaction(force_rollback=True):
-                        connection.execute(DELETE, [turns.next()], prepare=True)
-
-                return run
-
-            yield [operation(client) for client in clients]
-
-    return connect
+    return synchronous.through_psycopg(world, asynchronous.turns(keys), do)
 
 
 def sides(worlds: dict[str, World]) -> dict[str, list[Side]]:
@@ -72,7 +59,9 @@ def sides(worlds: dict[str, World]) -> dict[str, list[Side]]:
         tokens, keys = world.tokens(200), world.report_ids(200)
         rows = [(key,) for key in keys]
         counted = partial(kept, world, log="public", reports="public")
-        opens = opening.through_psycopg(world, tokens, partial(opening.whole, opening.OURS))
+        opens = synchronous.through_psycopg(
+            world, asynchronous.turns(tokens), partial(opening.whole, opening.OURS)
+        )
         operations = {
             "check": Side(name, check.prepared(world, check.FUNCTION, tokens)),
             "open": Side(name, opens, counted),

@@ -1,7 +1,5 @@
 """What document 001 puts a time to: a session's end, a learner's progress, exports."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -10,10 +8,10 @@ from sqlalchemy.orm import Session
 
 from carnivore_db import identity
 from carnivore_db.vocabulary import exports, progress, sessions
-from tests.benchmarks import asynchronous, queries
+from tests.benchmarks import asynchronous, queries, synchronous
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.mature import World
-from tests.benchmarks.rounds import Comparison, Operation, Side, Turns
+from tests.benchmarks.rounds import Comparison, Side
 
 SESSIONS_EACH, EXPORTS_EACH = 50, 5
 FILL = """
@@ -63,24 +61,12 @@ END = "UPDATE {} SET ended_at = now(), qa_attempts = 7 WHERE id = %s"
 def ended(world: World, table: str, keys: list[Any]) -> Any:
     """A session's end, taken back: it can end again."""
 
-    @contextmanager
-    def connect(clients: range) -> Iterator[list[Operation]]:
-        with ExitStack() as stack:
+    def do(connection: psycopg.Connection, key: Any) -> None:
+        with connection.transaction(force_rollback=True):
+            if connection.execute(END.format(table), key, prepare=True).rowcount != 1:
+                raise LookupError(f"no session ended in {table}")
 
-            def operation(client: int) -> Operation:
-                connection = stack.enter_context(world.connect())
-                turns = Turns(keys, client)
-
-                def run() -> None:
-                    with connection.transaction(force_rollback=True):
-                        if connection.execute(END.format(table), turns.next(), prepare=True).rowcount != 1:
-                            raise LookupError(f"no session ended in {table}")
-
-                return run
-
-            yield [operation(client) for client in clients]
-
-    return connect
+    return synchronous.through_psycopg(world, asynchronous.turns(keys), do)
 
 
 def async_ended(world: World, table: str, keys: list[Any]) -> Any:
@@ -112,22 +98,21 @@ def run(bench: Bench) -> None:
     )
     people = world.rows("SELECT id FROM vocabulary.users ORDER BY md5(id::text) LIMIT 500")
     ids = [person for (person,) in people]
-    open_sessions = [key for (key,) in keys]
+    open_sessions = asynchronous.turns([key for (key,) in keys])
     name = "progress update at a session's end"
     sides = [
         Side("no trigger", ended(world, "rivals_document.bare_sessions", keys)),
         Side("ours", ended(world, "vocabulary.sessions", keys)),
-        Side("the package", queries.called(world, identity.service(), finished, open_sessions)),
+        Side("the package", synchronous.called(world, identity.service(), finished, open_sessions)),
         Side("the document's row trigger", ended(world, "rivals_document.sessions", keys)),
     ]
     for clients in (1, 8):
         bench.compare(Comparison(name, sides, clients), seconds=1 if clients == 1 else 0.5)
-    turns = asynchronous.turns
     asynchronous.compare(
         bench,
         name,
         Side("no trigger, psycopg", async_ended(world, "rivals_document.bare_sessions", keys)),
-        Side("the package", asynchronous.called(world, identity.service(), finished, turns(open_sessions))),
+        Side("the package", asynchronous.called(world, identity.service(), finished, open_sessions)),
     )
     for name, statement, values, verb, given in (
         (

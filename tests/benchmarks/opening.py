@@ -1,7 +1,7 @@
 """Open a report (validate, log, count, return the page): ours beside separate statements and row triggers."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from carnivore_db.autocommit import Autocommit
 from carnivore_db.weekly import reports
-from tests.benchmarks import asynchronous
-from tests.benchmarks.bench import Bench, database, kept, relaxed
+from tests.benchmarks import asynchronous, synchronous
+from tests.benchmarks.bench import Bench, kept, relaxed
 from tests.benchmarks.check import found
 from tests.benchmarks.mature import AGENTS, World
 from tests.benchmarks.rivals import OPEN_AND_LOG, Access, Report
@@ -29,26 +29,6 @@ COUNT = (
     "UPDATE public.generated_reports SET access_count = access_count + 1, last_accessed_at = now()"
     " WHERE id = %s"
 )
-Do = Callable[[psycopg.Connection, str], None]
-
-
-def through_psycopg(world: World, tokens: list[str], do: Do, setting: str = "") -> Any:
-    """Each client has a connection in autocommit."""
-
-    @contextmanager
-    def connect(clients: range) -> Iterator[list[Operation]]:
-        with ExitStack() as stack:
-
-            def operation(client: int) -> Operation:
-                connection = stack.enter_context(world.connect())
-                if setting:
-                    connection.execute(setting)
-                turns = Turns(tokens, client)
-                return lambda: do(connection, turns.next())
-
-            yield [operation(client) for client in clients]
-
-    return connect
 
 
 def whole(statement: str, connection: psycopg.Connection, token: str) -> None:
@@ -99,25 +79,6 @@ def orm(world: World, tokens: list[str]) -> Any:
     return connect
 
 
-def package(world: World, tokens: list[str], **settings: Any) -> Any:
-    @contextmanager
-    def connect(clients: range) -> Iterator[list[Operation]]:
-        db = database(world, len(clients), **settings)
-
-        def operation(client: int) -> Operation:
-            turns = Turns(tokens, client)
-
-            def run() -> None:
-                opened(db.autocommit, turns.next())
-
-            return run
-
-        yield [operation(client) for client in clients]
-        db.close()
-
-    return connect
-
-
 def opened(tx: Autocommit, token: str) -> None:
     found(reports.open(tx, token, ip_address=ADDRESS, user_agent=AGENT))
 
@@ -126,27 +87,40 @@ def run(bench: Bench) -> None:
     """With one client and with eight, with durable commits and with ones that do not wait for the disk."""
     world = bench.system
     tokens = world.tokens()
+    draws = asynchronous.turns(tokens)
     floor = OPEN_AND_LOG.format(reports="public", log="rivals_bare")
     ours = partial(kept, world, log="public", reports="public")
     nothing = partial(kept, world, log="rivals_bare", reports=None)
     separately = partial(kept, world, log="rivals_bare", reports="public")
     deferred = "SET carnivore.access_counting = 'deferred'"
     sides = [
-        Side("no counting, one statement", through_psycopg(world, tokens, partial(whole, floor)), nothing),
-        Side("open_report, psycopg", through_psycopg(world, tokens, partial(whole, OURS)), ours),
+        Side(
+            "no counting, one statement",
+            synchronous.through_psycopg(world, draws, partial(whole, floor)),
+            nothing,
+        ),
+        Side("open_report, psycopg", synchronous.through_psycopg(world, draws, partial(whole, OURS)), ours),
         Side(
             "open_report, psycopg, deferred",
-            through_psycopg(world, tokens, partial(whole, OURS), deferred),
+            synchronous.through_psycopg(world, draws, partial(whole, OURS), deferred),
             ours,
         ),
-        Side("the package", package(world, tokens), ours),
-        Side("the package, deferred", package(world, tokens, access_counting="deferred"), ours),
-        Side("the package, statements prepared", package(world, tokens, prepare_threshold=5), ours),
-        Side("separate statements, psycopg", through_psycopg(world, tokens, separate), separately),
+        Side("the package", synchronous.called(world, None, opened, draws), ours),
+        Side(
+            "the package, deferred",
+            synchronous.called(world, None, opened, draws, access_counting="deferred"),
+            ours,
+        ),
+        Side(
+            "the package, statements prepared",
+            synchronous.called(world, None, opened, draws, prepare_threshold=5),
+            ours,
+        ),
+        Side("separate statements, psycopg", synchronous.through_psycopg(world, draws, separate), separately),
         Side("separate statements, SQLAlchemy ORM", orm(world, tokens), separately),
         Side(
             "the document's row trigger, psycopg",
-            through_psycopg(world, tokens, row_trigger),
+            synchronous.through_psycopg(world, draws, row_trigger),
             partial(kept, world, log="rivals_document", reports="rivals_document"),
         ),
     ]
@@ -155,15 +129,14 @@ def run(bench: Bench) -> None:
             for clients in (1, 8):
                 bench.compare(Comparison(f"open: {name}", sides, clients))
     values = [(token, ADDRESS, AGENT) for token in tokens]
-    turns = asynchronous.turns(tokens)
     asynchronous.compare(
         bench,
         "open",
         Side("no counting, psycopg", asynchronous.asked(world, floor, asynchronous.turns(values)), nothing),
-        Side("the package", asynchronous.called(world, None, opened, turns), ours),
+        Side("the package", asynchronous.called(world, None, opened, draws), ours),
         Side(
             "the package, deferred",
-            asynchronous.called(world, None, opened, turns, access_counting="deferred"),
+            asynchronous.called(world, None, opened, draws, access_counting="deferred"),
             ours,
         ),
     )

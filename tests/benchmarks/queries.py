@@ -2,19 +2,19 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 from sqlalchemy.orm import Session
 
-from carnivore_db import Identity, identity
+from carnivore_db import identity
 from carnivore_db.weekly import access_log, assessments, reports
-from tests.benchmarks import asynchronous, chat, learning
+from tests.benchmarks import asynchronous, chat, learning, synchronous
 from tests.benchmarks.bench import Bench, RowsLost, database
 from tests.benchmarks.mature import World, first_of
-from tests.benchmarks.rounds import Comparison, Operation, Side, Turns
+from tests.benchmarks.rounds import Comparison, Side
 
 GRACE = timedelta(days=7)
 HISTORY = """
@@ -48,46 +48,11 @@ ROLLUP = "SELECT day, accesses FROM analytics.accesses_per_day WHERE day >= %s A
 def asked(world: World, statement: str, values: list[tuple[Any, ...]], *, some: bool = True) -> Any:
     """A statement through psycopg, prepared, as the superuser. `some`: it must find rows."""
 
-    @contextmanager
-    def connect(clients: range) -> Iterator[list[Operation]]:
-        with ExitStack() as stack:
+    def do(connection: psycopg.Connection, given: tuple[Any, ...]) -> None:
+        if not connection.execute(statement, given, prepare=True).fetchall() and some:
+            raise LookupError(f"nothing was found by {statement}")
 
-            def operation(client: int) -> Operation:
-                connection = stack.enter_context(world.connect())
-                turns = Turns(values, client)
-
-                def run() -> None:
-                    rows = connection.execute(statement, turns.next(), prepare=True).fetchall()
-                    if some and not rows:
-                        raise LookupError(f"nothing was found by {statement}")
-
-                return run
-
-            yield [operation(client) for client in clients]
-
-    return connect
-
-
-def called(world: World, who: Identity, verb: Callable[..., object], values: list[Any]) -> Any:
-    """A verb of the package, in a transaction of `who`."""
-
-    @contextmanager
-    def connect(clients: range) -> Iterator[list[Operation]]:
-        db = database(world, len(clients))
-
-        def operation(client: int) -> Operation:
-            turns = Turns(values, client)
-
-            def run() -> None:
-                with db.transaction(as_=who) as tx:
-                    verb(tx, turns.next())
-
-            return run
-
-        yield [operation(client) for client in clients]
-        db.close()
-
-    return connect
+    return synchronous.through_psycopg(world, asynchronous.turns(values), do)
 
 
 def purged(tx: Session, batch: int) -> None:
@@ -114,7 +79,7 @@ def compare(
     sides = [Side("obvious query", asked(world, obvious, values, some=some))]
     if ours != obvious:
         sides.append(Side("ours, the statement", asked(world, ours, values, some=some)))
-    sides.append(Side("the package", called(world, service, verb, given)))
+    sides.append(Side("the package", synchronous.called(world, service, verb, asynchronous.turns(given))))
     for clients in (1, 8):
         bench.compare(Comparison(name, sides, clients), seconds=1 if clients == 1 else 0.5)
     turns = asynchronous.turns
@@ -142,7 +107,9 @@ def run(bench: Bench) -> None:
     theirs, ours = EXPIRED.format("rivals_document"), EXPIRED.format("public")
     compare(bench, "expiry scan, 1,000 rows", theirs, ours, [()], counted, [GRACE])
     # One client: of two at once, the second would wait for the first one's rows.
-    purge = Side("the package", called(world, identity.service(), purged, [10]))
+    purge = Side(
+        "the package", synchronous.called(world, identity.service(), purged, asynchronous.turns([10]))
+    )
     bench.compare(Comparison("purge of 10 expired reports, given back", [purge]))
     _month(bench, world)
     _assessment(bench, world)
@@ -164,7 +131,7 @@ def _assessment(bench: Bench, world: World) -> None:
     sides = [
         Side("the document's table", asked(world, SUBMIT.format("rivals_document"), values)),
         Side("ours, the statement", asked(world, SUBMIT.format("public"), values)),
-        Side("the package", called(world, service, submitted, given)),
+        Side("the package", synchronous.called(world, service, submitted, asynchronous.turns(given))),
     ]
     name = "an assessment's insert"
     for clients in (1, 8):
@@ -208,7 +175,9 @@ def _month(bench: Bench, world: World) -> None:
                 Side("obvious query", asked(world, MONTH.format("rivals_document"), bounds)),
                 Side(
                     "the package, counted when asked",
-                    called(world, service, access_log.counts_per_day, [middle]),
+                    synchronous.called(
+                        world, service, access_log.counts_per_day, asynchronous.turns([middle])
+                    ),
                 ),
                 Side("the rollup", asked(world, ROLLUP, rolled)),
             ],

@@ -2,46 +2,29 @@
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import psycopg
 from sqlalchemy.orm import Session
 
 from carnivore_db import identity
 from carnivore_db.weekly import access_log
-from tests.benchmarks import asynchronous
-from tests.benchmarks.bench import Bench, RowsLost, database, kept
+from tests.benchmarks import asynchronous, synchronous
+from tests.benchmarks.bench import Bench, RowsLost, kept
 from tests.benchmarks.mature import AGENTS, SEED, World
 from tests.benchmarks.rivals import BATCH
-from tests.benchmarks.rounds import Comparison, Operation, Sample, Side
+from tests.benchmarks.rounds import Comparison, Sample, Side
 
 ROWS = 1_000
 AGENT = AGENTS[0]
 COPY = "COPY rivals_bare.copied (report_id, ip_address, user_agent) FROM STDIN"
-Do = Callable[[psycopg.Connection, list[int]], None]
 
 
 def batches(reports: list[int], client: int) -> Callable[[], list[int]]:
     """A batch is of any reports, one of them perhaps twice; each client draws others."""
     choose = random.Random(SEED + client)  # noqa: S311 - the same batches each time
     return lambda: choose.choices(reports, k=ROWS)
-
-
-def through_psycopg(world: World, reports: list[int], do: Do) -> Any:
-    @contextmanager
-    def connect(clients: range) -> Iterator[list[Operation]]:
-        with ExitStack() as stack:
-
-            def operation(client: int) -> Operation:
-                connection = stack.enter_context(world.connect())
-                draw = batches(reports, client)
-                return lambda: do(connection, draw())
-
-            yield [operation(client) for client in clients]
-
-    return connect
 
 
 def copied(connection: psycopg.Connection, batch: list[int]) -> None:
@@ -66,26 +49,6 @@ def recorded(tx: Session, batch: list[int]) -> None:
     )
 
 
-def package(world: World, reports: list[int]) -> Any:
-    @contextmanager
-    def connect(clients: range) -> Iterator[list[Operation]]:
-        db = database(world, len(clients))
-
-        def operation(client: int) -> Operation:
-            draw = batches(reports, client)
-
-            def run() -> None:
-                with db.transaction(as_=identity.service()) as tx:
-                    recorded(tx, draw())
-
-            return run
-
-        yield [operation(client) for client in clients]
-        db.close()
-
-    return connect
-
-
 @contextmanager
 def copies_kept(world: World) -> Iterator[Callable[[Sample], None]]:
     with world.connect() as owner:
@@ -102,26 +65,30 @@ def copies_kept(world: World) -> Iterator[Callable[[Sample], None]]:
 def run(bench: Bench) -> None:
     """Processes, so that eight clients are not one interpreter; then eight tasks."""
     world = bench.system
-    reports = world.report_ids(world.reports)
+    draws = partial(batches, world.report_ids(world.reports))
     ours = partial(kept, world, log="public", reports="public", rows=ROWS)
     copy = Side(
-        "COPY into a bare table", through_psycopg(world, reports, copied), partial(copies_kept, world)
+        "COPY into a bare table",
+        synchronous.through_psycopg(world, draws, copied),
+        partial(copies_kept, world),
     )
     bare = Side(
         "no counting, psycopg",
-        through_psycopg(world, reports, partial(inserted, BATCH.format(log="rivals_bare"))),
+        synchronous.through_psycopg(world, draws, partial(inserted, BATCH.format(log="rivals_bare"))),
         partial(kept, world, log="rivals_bare", reports=None, rows=ROWS),
     )
     document = Side(
         "the document's row trigger, psycopg",
-        through_psycopg(world, reports, partial(inserted, BATCH.format(log="rivals_document"))),
+        synchronous.through_psycopg(world, draws, partial(inserted, BATCH.format(log="rivals_document"))),
         partial(kept, world, log="rivals_document", reports="rivals_document", rows=ROWS),
     )
     sides = [
         copy,
         bare,
-        Side("deferred, psycopg", through_psycopg(world, reports, deferred), ours),
-        Side("record_many of the package", package(world, reports), ours),
+        Side("deferred, psycopg", synchronous.through_psycopg(world, draws, deferred), ours),
+        Side(
+            "record_many of the package", synchronous.called(world, identity.service(), recorded, draws), ours
+        ),
         document,
     ]
     for clients in (1, 8):
@@ -134,7 +101,7 @@ def run(bench: Bench) -> None:
         owner.execute("SELECT public.fold_report_access(100000)")
 
     def drawn(client: int) -> asynchronous.Draw:
-        draw = batches(reports, client)
+        draw = draws(client)
         return lambda: [AGENT, draw()]
 
     asynchronous.compare(
@@ -147,7 +114,7 @@ def run(bench: Bench) -> None:
         ),
         Side(
             "record_many of the package",
-            asynchronous.called(world, identity.service(), recorded, partial(batches, reports)),
+            asynchronous.called(world, identity.service(), recorded, draws),
             ours,
         ),
         rows=ROWS,
