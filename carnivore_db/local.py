@@ -251,14 +251,14 @@ def _given(database_url: str) -> Server:
 
 
 @contextmanager
-def server() -> Iterator[Server]:
+def server(settings: Mapping[str, str] | None = None) -> Iterator[Server]:
     """Give the server of `DATABASE_URL` where that is set, else a `LocalPostgres` for the block.
 
-    An existing server is neither started nor stopped. Raises LocalServerError for a URL that is not
-    PostgreSQL's, and what `LocalPostgres` raises.
+    An existing server is neither started nor stopped; `settings` are for the private one. Raises
+    LocalServerError for a URL that is not PostgreSQL's, and what `LocalPostgres` raises.
     """
     if database_url := os.environ.get("DATABASE_URL"):
         yield _given(database_url)
     else:
-        with LocalPostgres() as private:
+        with LocalPostgres(settings=settings) as private:
             yield private

@@ -39,17 +39,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_sep("-", line)
 
 
+# Its locks come and go by the clock, and what changes partitions is refused where it would wait.
+QUIET = {"autovacuum": "off"}
+
+
 @pytest.fixture(scope="session")
 def plain_shape() -> Iterator[Shape]:
     """Plain PostgreSQL: DATABASE_URL's server when set, else a private one."""
-    with server() as running:
+    with server(QUIET) as running:
         yield Shape("plain", running, migrator=running.user, login=APPLICATION)
 
 
 @pytest.fixture(scope="session")
 def supabase_shape() -> Iterator[Shape]:
     """Supabase's shape, always on a private server: its superuser has another name."""
-    with LocalPostgres(user="supabase_admin") as running:
+    with LocalPostgres(user="supabase_admin", settings=QUIET) as running:
         yield Shape("supabase", running, migrator="postgres", login="authenticator")
 
 

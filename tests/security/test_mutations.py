@@ -45,13 +45,13 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def kept(connection: psycopg.Connection) -> Callable[[Promise, Session], bool]:
-    """Whether a promise is kept while nothing is damaged; only such a one can notice a mutant."""
-    known: dict[str, bool] = {}
+def broken_anyway(connection: psycopg.Connection) -> Callable[[Promise, Session], str | None]:
+    """How a promise is broken while nothing is damaged, or None; only a kept one can notice a mutant."""
+    known: dict[str, str | None] = {}
 
-    def ask(promise: Promise, session: Session) -> bool:
+    def ask(promise: Promise, session: Session) -> str | None:
         if promise.name not in known:
-            known[promise.name] = promise.broken(session) is None
+            known[promise.name] = promise.broken(session)
         return known[promise.name]
 
     return ask
@@ -75,7 +75,7 @@ def _killer(mutant: Mutant, session: Session, promises: list[Promise]) -> Promis
 def test_every_mutant_is_killed(
     kind: str,
     session: Session,
-    kept: Callable[[Promise, Session], bool],
+    broken_anyway: Callable[[Promise, Session], str | None],
     record_property: Callable[[str, object], None],
 ) -> None:
     survivors, killers = [], Counter[str]()
@@ -87,7 +87,8 @@ def test_every_mutant_is_killed(
         if killer is None:
             survivors.append(mutant.statement)
         else:
-            assert kept(killer, session), f"broken without any damage: {killer.name}"
+            reason = broken_anyway(killer, session)
+            assert reason is None, f"broken without any damage: {killer.name}: {reason}"
             killers[killer.name] += 1
     record_property("mutants", len(found))
     record_property("mutants killed", killers.total())
