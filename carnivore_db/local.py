@@ -139,16 +139,19 @@ os.register_at_fork(after_in_child=_let_go)
 class LocalPostgres:
     """A throw-away PostgreSQL, as a context manager that gives its `Server`.
 
-    In go the superuser's name and further server settings. Entering raises PostgreSQLNotFound, or
-    LocalServerError with the end of the server's log. Inside, `directory` and `pid` tell where and
-    what it is. Leaving stops the server and removes the directory; so does the death of this
-    process, whatever its cause.
+    In go the superuser's name, further server settings and where its directory is made (by default where
+    temporary files are). Entering raises PostgreSQLNotFound, or LocalServerError with the end of the
+    server's log. Inside, `directory` and `pid` tell where and what it is. Leaving stops the server and
+    removes the directory; so does the death of this process, whatever its cause.
     """
 
-    def __init__(self, user: str = "postgres", settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, user: str = "postgres", settings: Mapping[str, str] | None = None, parent: Path | None = None
+    ) -> None:
         """Remember what to start; nothing is started yet."""
         self._user = user
         self._settings = dict(settings or {})
+        self._parent = parent
         self._server: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._lifeline: IO[bytes] | None = None
@@ -168,7 +171,7 @@ class LocalPostgres:
             raise LocalServerError("the private PostgreSQL is already running")
         bindir = find_postgres()
         self._owner = os.getpid()
-        parent = tempfile.gettempdir()
+        parent = str(self._parent or tempfile.gettempdir())
         if len(os.fsencode(f"{parent}/cdb-12345678/.s.PGSQL.{PORT}")) > _SOCKET_PATH_LIMIT:
             parent = "/tmp"  # noqa: S108 - short; mkdtemp makes a private directory there
         try:
@@ -251,14 +254,14 @@ def _given(database_url: str) -> Server:
 
 
 @contextmanager
-def server(settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+def server(settings: Mapping[str, str] | None = None, parent: Path | None = None) -> Iterator[Server]:
     """Give the server of `DATABASE_URL` where that is set, else a `LocalPostgres` for the block.
 
-    An existing server is neither started nor stopped; `settings` are for the private one. Raises
-    LocalServerError for a URL that is not PostgreSQL's, and what `LocalPostgres` raises.
+    An existing server is neither started nor stopped; `settings` and `parent` are for the private one.
+    Raises LocalServerError for a URL that is not PostgreSQL's, and what `LocalPostgres` raises.
     """
     if database_url := os.environ.get("DATABASE_URL"):
         yield _given(database_url)
     else:
-        with LocalPostgres(settings=settings) as private:
+        with LocalPostgres(settings=settings, parent=parent) as private:
             yield private

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from carnivore_db import migrations
 from carnivore_db.catalog import snapshot
 from carnivore_db.catalog.snapshot import Snapshot
-from tests.migrations.helpers import BEFORE, HISTORY, assert_same, driver, only, opened, put_rows
+from tests.migrations.helpers import BEFORE, HISTORY, assert_same, driver, fingerprint, only, opened, put_rows
 from tests.support.databases import Shape, TestDatabase
 from tests.support.rows import Row, contents, counts
 
@@ -82,8 +82,8 @@ def named(row: Row) -> Row:
 
 
 def round_trip(database: TestDatabase, revision: str, *, after_down: str = "", after_up: str = "") -> None:
-    """From the revision before, up, down and up again; the two scripts play a bad downgrade and upgrade."""
-    put_rows(database)
+    """From the revision before, with the rows of its trip, up, down and up again; the two scripts play a bad
+    downgrade and upgrade."""
     before = state(database)
 
     migrations.upgrade(database.migrator_url, revision)
@@ -98,7 +98,7 @@ def round_trip(database: TestDatabase, revision: str, *, after_down: str = "", a
     migrations.upgrade(database.migrator_url, revision)
     tamper(database, after_up)
     put_rows(database)
-    assert_same(after.fingerprint, state(database).fingerprint)
+    assert_same(after.fingerprint, fingerprint(database))
 
 
 def test_every_revision_goes_up_down_and_up_again(empty: TestDatabase) -> None:

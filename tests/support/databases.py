@@ -2,9 +2,11 @@
 
 import itertools
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -18,7 +20,16 @@ from carnivore_db.local import Server
 from tests.support import supabase
 
 APPLICATION = "carnivore_app"
+# Autovacuum's locks come and go by the clock, and what changes partitions is refused where it would wait.
+QUIET = {"autovacuum": "off"}
+_MEMORY = Path("/dev/shm")  # noqa: S108 - LocalPostgres makes a private directory there
+_ROOM = 8 * 2**30
 _numbers = itertools.count()
+
+
+def in_memory() -> Path | None:
+    """Where files are kept in memory, if there is room: a database is 900, and most tests make one."""
+    return _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM else None
 
 
 @dataclass(frozen=True)
