@@ -254,14 +254,14 @@ def _given(database_url: str) -> Server:
 
 
 @contextmanager
-def server(settings: Mapping[str, str] | None = None, parent: Path | None = None) -> Iterator[Server]:
+def server(parent: Path | None = None) -> Iterator[Server]:
     """Give the server of `DATABASE_URL` where that is set, else a `LocalPostgres` for the block.
 
-    An existing server is neither started nor stopped; `settings` and `parent` are for the private one.
+    An existing server is neither started nor stopped; `parent` is where a private one's directory is made.
     Raises LocalServerError for a URL that is not PostgreSQL's, and what `LocalPostgres` raises.
     """
     if database_url := os.environ.get("DATABASE_URL"):
         yield _given(database_url)
     else:
-        with LocalPostgres(settings=settings, parent=parent) as private:
+        with LocalPostgres(parent=parent) as private:
             yield private

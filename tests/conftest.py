@@ -9,7 +9,7 @@ import pytest
 from carnivore_db import Database
 from carnivore_db.local import LocalPostgres, server
 from tests.support import document
-from tests.support.databases import APPLICATION, QUIET, Shape, TestDatabase, in_memory
+from tests.support.databases import APPLICATION, Shape, TestDatabase, in_memory
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,14 +42,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def plain_shape() -> Iterator[Shape]:
     """Plain PostgreSQL: DATABASE_URL's server when set, else a private one."""
-    with server(QUIET, in_memory()) as running:
+    with server(in_memory()) as running:
         yield Shape("plain", running, migrator=running.user, login=APPLICATION)
 
 
 @pytest.fixture(scope="session")
 def supabase_shape() -> Iterator[Shape]:
     """Supabase's shape, always on a private server: its superuser has another name."""
-    with LocalPostgres("supabase_admin", QUIET, in_memory()) as running:
+    with LocalPostgres("supabase_admin", parent=in_memory()) as running:
         yield Shape("supabase", running, migrator="postgres", login="authenticator")
 
 

@@ -9,7 +9,7 @@ from carnivore_db import migrations
 from carnivore_db.catalog.snapshot import Snapshot
 from carnivore_db.local import LocalPostgres, Server
 from tests.migrations.helpers import HISTORY, fingerprint, fresh
-from tests.support.databases import QUIET, Shape, TestDatabase, in_memory
+from tests.support.databases import Shape, TestDatabase, in_memory
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def at(plain_shape: Shape) -> dict[str, Snapshot]:
 @pytest.fixture(scope="session")
 def spare_server() -> Iterator[Server]:
     """A private server on which no role of ours exists outside a test."""
-    with LocalPostgres(settings=QUIET, parent=in_memory()) as running:
+    with LocalPostgres(parent=in_memory()) as running:
         yield running
 
 

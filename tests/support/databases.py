@@ -20,8 +20,6 @@ from carnivore_db.local import Server
 from tests.support import supabase
 
 APPLICATION = "carnivore_app"
-# Autovacuum's locks come and go by the clock, and what changes partitions is refused where it would wait.
-QUIET = {"autovacuum": "off"}
 _MEMORY = Path("/dev/shm")  # noqa: S108 - LocalPostgres makes a private directory there
 _ROOM = 8 * 2**30
 _numbers = itertools.count()
