@@ -290,7 +290,6 @@ _RULES: dict[str, Callable[[Diagnostic], CarnivoreError]] = {
     "logs_session_id_fkey": lambda diag: SessionNotFound(),
     "generated_reports_session_id_fkey": lambda diag: SessionNotFound(),
     "report_access_log_report_id_fkey": lambda diag: ReportNotFound(),
-    "report_access_pending_report_id_fkey": lambda diag: ReportNotFound(),
     "report_expiry_changes_report_id_fkey": lambda diag: ReportNotFound(),
     "calculator2_sessions_report_token_fkey": lambda diag: ReportNotFound(),
     "sessions_user_id_fkey": lambda diag: UserNotFound(),

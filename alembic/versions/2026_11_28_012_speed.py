@@ -2,7 +2,7 @@
 
 Why: document 012 promises a token validated in less than 1 ms, and a report is opened more often than anything else is
 done. Measured, half of an open was spent on calls: two helper functions, each with a search path of its own to set and
-reset, a cursor for RETURN QUERY, and in the counting trigger a second lock on the report that open_report had locked.
+reset, and a cursor for RETURN QUERY.
 
 Both functions are everybody's now, as the token is what they ask for. A login that belongs to the roles and inherits
 nothing calls them without taking a role first: one statement, one commit, one round trip.
@@ -69,54 +69,6 @@ BEGIN
     INSERT INTO public.report_access_log (report_id, ip_address, user_agent)
     VALUES (report_id, address, CASE WHEN user_agent ~ '\S' THEN user_agent END);
     RETURN NEXT;
-END
-$$;
-"""
-
-# One report, as open_report and record have it, needs no order of locks, and where open_report has locked it no second
-# lock. Batches are counted as before.
-INCREMENT_REPORT_ACCESS = """
-CREATE OR REPLACE FUNCTION public.increment_report_access() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    added record;
-BEGIN
-    SELECT min(access.report_id) AS report_id, min(access.report_id) = max(access.report_id) AS alone,
-        count(*) AS accesses, max(access.accessed_at) AS latest
-    INTO added FROM new_accesses AS access;
-    IF current_setting('carnivore.access_counting', true) = 'deferred' THEN
-        IF added.alone THEN
-            INSERT INTO public.report_access_pending (report_id, access_count, last_accessed_at)
-            VALUES (added.report_id, added.accesses, added.latest);
-        ELSE
-            INSERT INTO public.report_access_pending (report_id, access_count, last_accessed_at)
-            SELECT access.report_id, count(*), max(access.accessed_at)
-            FROM new_accesses AS access GROUP BY access.report_id;
-        END IF;
-        RETURN NULL;
-    END IF;
-    IF added.alone THEN
-        UPDATE public.generated_reports AS report
-        SET access_count = report.access_count + added.accesses,
-            last_accessed_at = greatest(report.last_accessed_at, added.latest, report.created_at)
-        WHERE report.id = added.report_id;
-        RETURN NULL;
-    END IF;
-    -- Two batches that share reports meet them in the same order, so neither waits for the other in a
-    -- circle. The update is a statement of its own: its snapshot then shows the rows as they were locked,
-    -- where an older one would queue at the rows' old versions, behind whoever waits for this transaction.
-    PERFORM FROM public.generated_reports AS report
-    WHERE report.id IN (SELECT access.report_id FROM new_accesses AS access)
-    ORDER BY report.id FOR NO KEY UPDATE;
-    UPDATE public.generated_reports AS report
-    SET access_count = report.access_count + delta.accesses,
-        last_accessed_at = greatest(report.last_accessed_at, delta.latest, report.created_at)
-    FROM (
-        SELECT access.report_id, count(*) AS accesses, max(access.accessed_at) AS latest
-        FROM new_accesses AS access GROUP BY access.report_id
-    ) AS delta
-    WHERE report.id = delta.report_id;
-    RETURN NULL;
 END
 $$;
 """
@@ -194,33 +146,6 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION public.increment_report_access() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    IF current_setting('carnivore.access_counting', true) = 'deferred' THEN
-        INSERT INTO public.report_access_pending (report_id, access_count, last_accessed_at)
-        SELECT access.report_id, count(*), max(access.accessed_at)
-        FROM new_accesses AS access GROUP BY access.report_id;
-        RETURN NULL;
-    END IF;
-    -- Two batches that share reports meet them in the same order, so neither waits for the other in a
-    -- circle. The update is a statement of its own: its snapshot then shows the rows as they were locked,
-    -- where an older one would queue at the rows' old versions, behind whoever waits for this transaction.
-    PERFORM FROM public.generated_reports AS report
-    WHERE report.id IN (SELECT access.report_id FROM new_accesses AS access)
-    ORDER BY report.id FOR NO KEY UPDATE;
-    UPDATE public.generated_reports AS report
-    SET access_count = report.access_count + delta.accesses,
-        last_accessed_at = greatest(report.last_accessed_at, delta.latest, report.created_at)
-    FROM (
-        SELECT access.report_id, count(*) AS accesses, max(access.accessed_at) AS latest
-        FROM new_accesses AS access GROUP BY access.report_id
-    ) AS delta
-    WHERE report.id = delta.report_id;
-    RETURN NULL;
-END
-$$;
-
 REVOKE ALL ON FUNCTION carnivore.parse_ip(text), carnivore.clean_user_agent(text),
     public.check_report(text), public.open_report(text, text, text)
     FROM PUBLIC, anon, authenticated, service_role;
@@ -232,7 +157,6 @@ GRANT EXECUTE ON FUNCTION public.check_report(text), public.open_report(text, te
 def upgrade() -> None:
     op.execute(CHECK_REPORT)
     op.execute(OPEN_REPORT)
-    op.execute(INCREMENT_REPORT_ACCESS)
     op.execute(RIGHTS)
 
 

@@ -238,7 +238,7 @@ def unusual(
 def fold(tx: Session, *, batch: BatchSize = 1000) -> int:
     """Add the pending deltas of up to `batch` reports to their counters.
 
-    Returns how many deltas it took; 0 means that none is left whose report nobody else has locked. Any
-    number of folders may run at once.
+    Returns how many deltas it took, with those of deleted reports, which the last batch forgets; 0 means
+    that none is left whose report nobody else has locked. Any number of folders may run at once.
     """
     return tx.scalar(select(func.public.fold_report_access(batch))) or 0

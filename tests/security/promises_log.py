@@ -146,6 +146,23 @@ def the_service_folds_what_is_pending_exactly_once(s: Session) -> None:
     the_law(s)
 
 
+@promise("fold_report_access public.report_access_pending")
+def deltas_of_a_deleted_report_are_forgotten_by_the_last_fold(s: Session) -> None:
+    log(s, NOW, NOW, counting="deferred")
+    log(s, NOW, NOW, report=9003, counting="deferred")
+    before = s.superuser.value(COUNT, [9001])
+    there = "SELECT count(*) FROM public.report_access_pending WHERE report_id IN (9002, 9003)"
+    gone = s.superuser.value(there)
+    s.as_("service").allows("DELETE FROM public.generated_reports WHERE id IN (9002, 9003)", rows=2)
+    s.superuser.sees_nothing("SELECT FROM public.report_access_counts WHERE report_id IN (9002, 9003)")
+    assert s.as_("service").value("SELECT public.fold_report_access(1)") == 2
+    assert s.superuser.value(there) == gone
+    assert s.superuser.value(COUNT, [9001]) == before + 2
+    assert s.as_("service").value("SELECT public.fold_report_access(1)") == gone
+    s.superuser.sees_nothing("SELECT FROM public.report_access_pending")
+    the_law(s)
+
+
 @promise(f"{TRIGGERS} partition")
 def an_access_written_straight_into_a_partition_is_counted_too(s: Session) -> None:
     for name, moment in _first_moments(s):

@@ -256,12 +256,9 @@ def a_report_for_an_unknown_session_is_refused_as_such_without_an_address_too(s:
         s.as_("service").refused(*statement, sqlstate="23503", constraint=rule)
 
 
-@promise(
-    "public.generated_reports public.report_access_log public.report_access_pending"
-    " public.report_expiry_changes DELETE service_role"
-)
+@promise("public.generated_reports public.report_access_log public.report_expiry_changes DELETE service_role")
 def deleting_a_report_takes_its_accesses_and_changes_with_it(s: Session) -> None:
-    tables = ("public.report_access_log", "public.report_access_pending", "public.report_expiry_changes")
+    tables = ("public.report_access_log", "public.report_expiry_changes")
     for persona in (*SERVICES, "owner"):
         with s.undone():
             s.as_(persona).allows("DELETE FROM public.generated_reports WHERE id IN (9002, 9003)", rows=2)

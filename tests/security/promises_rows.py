@@ -76,9 +76,8 @@ BAD: dict[tuple[str, str, str], list[Row]] = {
         "accessed_at", ("1999-12-31 23:59:59+00", "2100-01-01 00:00:00+00", "infinity", "-infinity")
     ),
     ("public.report_access_log", "report_access_log_report_id_fkey", FOREIGN): [{"report_id": 404}],
-    ("public.report_access_pending", "report_access_pending_pkey", UNIQUE): [{"id": 1}],
+    ("public.report_access_pending", "report_access_pending_pkey", UNIQUE): [{"report_id": 9002, "id": 1}],
     ("public.report_access_pending", "access_count_positive", CHECK): each("access_count", (0, -1)),
-    ("public.report_access_pending", "report_access_pending_report_id_fkey", FOREIGN): [{"report_id": 404}],
     ("public.pricing_tiers", "pricing_tiers_pkey", UNIQUE): [{"code": "bundle"}],
     ("public.pricing_tiers", "code_valid", CHECK): each("code", ("", "1st", "a b", "a-b", "a\n", "_a")),
     ("public.calculator2_sessions", "calculator2_sessions_pkey", UNIQUE): [{"id": 9001}],

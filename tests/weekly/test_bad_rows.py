@@ -220,7 +220,6 @@ def test_a_missing_value_is_named_and_no_row_is_quoted(
     [
         ("generated_reports", {"session_id": NOBODY}, errors.SessionNotFound),
         ("report_access_log", {"report_id": NOBODY}, errors.ReportNotFound),
-        ("report_access_pending", {"report_id": NOBODY}, errors.ReportNotFound),
         ("calculator2_sessions", {"report_token": TOKEN}, errors.ReportNotFound),
         ("calculator2_sessions", {"pricing_tier": MARK}, InvalidInput),
         ("pricing_tiers", {"code": "bundle"}, errors.AlreadyExists),

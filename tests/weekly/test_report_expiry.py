@@ -213,9 +213,10 @@ def test_what_hangs_on_a_purged_report_goes_with_it(caller: Caller, owner: psyco
     caller.call(SERVICE, reports.extend, kept.id, expires_at=later, reason="y")
 
     assert caller.call(SERVICE, reports.purge_expired, grace=timedelta(0)) == 1
+    assert caller.call(SERVICE, access_log.fold) == 4
     for table, left in (
         ("report_access_log", 3),
-        ("report_access_pending", 1),
+        ("report_access_pending", 0),
         ("report_expiry_changes", 2),
         ("generated_reports", 1),
     ):
