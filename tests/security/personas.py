@@ -153,6 +153,7 @@ _QUIET = """
     LOCK TABLE public.report_access_log, public.generated_reports, conversation.logs, conversation.sessions,
         conversation.profiles IN SHARE UPDATE EXCLUSIVE MODE
 """
+_VACUUM_EVERY = 5
 
 
 class Session:
@@ -164,6 +165,7 @@ class Session:
         self.bound_role = f"bound_service_{connection.info.backend_pid}"
         self.login_role = f"login_{connection.info.backend_pid}"
         self._present: tuple[tuple[str, str], ...] | None = None
+        self._begun = 0
         self._personas = {
             **PERSONAS,
             "owner": {"role": owner},
@@ -184,8 +186,16 @@ class Session:
         )
 
     def anew(self) -> None:
-        """Take everything back and begin another transaction: one with thousands of savepoints gets slow."""
+        """Take everything back and begin another transaction: one with thousands of savepoints gets slow.
+
+        What was taken back lies in the tables until they are vacuumed, which nobody else can do meanwhile.
+        """
         self.connection.rollback()
+        self._begun += 1
+        if self._begun % _VACUUM_EVERY == 0:
+            self.connection.autocommit = True
+            self.connection.execute("VACUUM")
+            self.connection.autocommit = False
         self._present = None
         self._begin()
 

@@ -14,7 +14,7 @@ PENDING = "SELECT coalesce(sum(access_count), 0)::int FROM public.report_access_
 TOTAL = "SELECT access_count, last_accessed_at FROM public.report_access_counts WHERE report_id = %s"
 FOLD = "SELECT public.fold_report_access()"
 APPEND_ONLY = {"sqlstate": "23000", "constraint": "append_only"}
-TRIGGERS = "trg_increment_report_access increment_report_access public.report_access_log"
+TRIGGERS = "clause trg_increment_report_access increment_report_access public.report_access_log"
 
 
 def the_law(s: Session) -> None:
@@ -131,7 +131,7 @@ def accesses_logged_in_deferred_mode_are_pending_until_they_are_folded(s: Sessio
     the_law(s)
 
 
-@promise("fold_report_access public.report_access_pending EXECUTE service_role")
+@promise("clause fold_report_access public.report_access_pending EXECUTE service_role")
 def the_service_folds_what_is_pending_exactly_once(s: Session) -> None:
     log(s, NOW, NOW, counting="deferred")
     log(s, NOW + timedelta(hours=1), report=9002, counting="deferred")
@@ -146,7 +146,7 @@ def the_service_folds_what_is_pending_exactly_once(s: Session) -> None:
     the_law(s)
 
 
-@promise("fold_report_access public.report_access_pending")
+@promise("clause fold_report_access public.report_access_pending")
 def deltas_of_a_deleted_report_are_forgotten_by_the_last_fold(s: Session) -> None:
     log(s, NOW, NOW, counting="deferred")
     log(s, NOW, NOW, report=9003, counting="deferred")
@@ -236,7 +236,7 @@ def a_batch_counts_each_of_its_reports_by_itself(s: Session) -> None:
         the_law(s)
 
 
-@promise("fold_report_access public.report_access_pending public.report_access_counts")
+@promise("clause fold_report_access public.report_access_pending public.report_access_counts")
 def folding_never_moves_the_last_access_back_or_before_the_creation(s: Session) -> None:
     report = insert(s.as_("service"), "public.generated_reports", "id")
     created = s.superuser.value("SELECT created_at FROM public.generated_reports WHERE id = %s", [report])
