@@ -55,6 +55,8 @@ END
 $$;
 """
 
+# As before, folders lock the reports first, in id order, and skip what is locked: they go around each other, and around a
+# report being deleted. New is that deltas of a report that is gone are forgotten, as no foreign key does it.
 FOLD_REPORT_ACCESS = """
 CREATE OR REPLACE FUNCTION public.fold_report_access(batch integer DEFAULT 1000) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
