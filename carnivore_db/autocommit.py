@@ -53,9 +53,7 @@ class Autocommit:
         else:
             return row
         finally:
-            if driver.info.transaction_status == TransactionStatus.IDLE:
-                connection.autocommit = False
-            else:  # lost, or left in the middle of an answer
+            if driver.pgconn.transaction_status != TransactionStatus.IDLE:  # lost, or amid an answer
                 pooled.invalidate()
             pooled.close()
 

@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from carnivore_db import errors
 from carnivore_db.autocommit import AsyncAutocommit, Autocommit
@@ -31,6 +31,8 @@ def _engine_options(settings: Settings) -> dict[str, Any]:
     return {
         "pool_size": settings.pool_size,
         "max_overflow": settings.max_overflow,
+        "pool_reset_on_return": None,  # _as_it_was does
+        "pool_use_lifo": True,  # the one whose caches are warm; those that few need grow idle
         "logging_name": LOG_NAME,
         "hide_parameters": True,  # they hold tokens and e-mail addresses
         # Names are qualified whatever the session's search_path says.
@@ -48,6 +50,7 @@ def _url(url: URL | str | None, settings: Settings) -> URL:
 def _install(engine: Engine) -> None:
     errors.install(engine)
     event.listen(engine, "checkout", _refuse_lost)
+    event.listen(engine, "reset", _as_it_was)
 
 
 def _refuse_lost(connection: Any, record: ConnectionPoolEntry, proxy: Any) -> None:
@@ -61,6 +64,17 @@ def _refuse_lost(connection: Any, record: ConnectionPoolEntry, proxy: Any) -> No
         driver.pgconn.consume_input()  # and the end behind them
     except psycopg.OperationalError:
         raise DisconnectionError from None
+
+
+def _as_it_was(connection: Any, record: ConnectionPoolEntry, state: PoolResetState) -> None:
+    """Have the driver begin transactions again: the package's ways in send BEGIN themselves, or none."""
+    driver: Any = record.driver_connection
+    if not state.asyncio_safe:  # found by the garbage collector: the pool closes it
+        return
+    if not state.transaction_was_reset:
+        connection.rollback()
+    if driver.autocommit:
+        connection.autocommit = False
 
 
 class Database:
@@ -87,7 +101,11 @@ class Database:
         with Session(self.engine, expire_on_commit=False) as session:
             try:
                 with session.begin():
-                    session.execute(_begin(as_, self.settings))
+                    with _entering(session) as driver:
+                        driver.autocommit = True
+                        with driver.pipeline():
+                            driver.execute("BEGIN")
+                            driver.execute(*_begin(as_, self.settings))
                     yield session
                     _refuse_failed(session)
             except PoolTimeout:
@@ -120,7 +138,12 @@ class AsyncDatabase:
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
             try:
                 async with session.begin():
-                    await session.execute(_begin(as_, self.settings))
+                    await session.connection()
+                    with _entering(session.sync_session) as driver:
+                        await driver.set_autocommit(True)
+                        async with driver.pipeline():
+                            await driver.execute("BEGIN")
+                            await driver.execute(*_begin(as_, self.settings))
                     yield session
                     await session.run_sync(_refuse_failed)
             except PoolTimeout:
@@ -139,6 +162,26 @@ def _refuse_failed(session: Session) -> None:
         failed = driver.info.transaction_status == TransactionStatus.INERROR
     if failed:
         raise errors.RolledBack
+
+
+@contextmanager
+def _entering(session: Session) -> Iterator[Any]:
+    """The driver's connection, for what begins a transaction: BEGIN and the identity in one round trip.
+
+    That takes a pipeline, which SQLAlchemy does not know, and a driver that does not send a BEGIN of its
+    own, for whose answer it would wait. Raises the package's errors, as the session does.
+    """
+    connection = session.connection()
+    driver: Any = connection.connection.driver_connection
+    try:
+        yield driver
+    except psycopg.Error as error:
+        raise errors.safe(error) from error
+    except UnicodeEncodeError as error:
+        raise errors.safe(error) from None  # it holds the value
+    finally:
+        if driver.closed or driver.pgconn.pipeline_status != PipelineStatus.OFF:  # lost, or interrupted
+            connection.invalidate()
 
 
 def _begin(identity: Identity, settings: Settings) -> Any:

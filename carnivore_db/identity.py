@@ -2,19 +2,16 @@
 
 import json
 from dataclasses import dataclass, field
+from typing import LiteralString
 from uuid import UUID
-
-from sqlalchemy import TextClause, text
 
 from carnivore_db.errors import InvalidInput
 
-_ENTER = text("""
-    SELECT set_config('role', :role, true),
-        set_config('request.jwt.claims', :claims, true),
-        set_config('carnivore.report_token', :report_token, true),
-        set_config('carnivore.calculator_token', :calculator_token, true),
-        set_config('carnivore.access_counting', :access_counting, true)
-""")
+_ENTER: LiteralString = (
+    "SELECT set_config('role', %s, true), set_config('request.jwt.claims', %s, true),"
+    " set_config('carnivore.report_token', %s, true), set_config('carnivore.calculator_token', %s, true),"
+    " set_config('carnivore.access_counting', %s, true)"
+)
 
 
 @dataclass(frozen=True)
@@ -26,19 +23,15 @@ class Identity:
     report_token: str = field(default="", repr=False)
     calculator_token: str = field(default="", repr=False)
 
-    def statement(self, *, access_counting: str = "") -> TextClause:
-        """The one statement that makes a transaction this identity's.
+    def statement(self, *, access_counting: str = "") -> tuple[LiteralString, tuple[str, ...]]:
+        """The one statement that makes a transaction this identity's, for the driver, and its values.
 
         Everything is set transaction-locally and nothing is left from an earlier transaction, so that a
-        pooling proxy may give each transaction another session.
+        pooling proxy may give each transaction another session. The values hold secrets: they are bound, for
+        the server may log a statement's text.
         """
-        return _ENTER.bindparams(
-            role=self.role,
-            claims=json.dumps({**self.claims, "role": self.role}),
-            report_token=self.report_token,
-            calculator_token=self.calculator_token,
-            access_counting=access_counting,
-        )
+        claims = json.dumps({**self.claims, "role": self.role})
+        return _ENTER, (self.role, claims, self.report_token, self.calculator_token, access_counting)
 
 
 def service() -> Identity:

@@ -110,7 +110,7 @@ def nodes_of(
     database = Database(url)
     with database.engine.connect() as connection, Session(connection) as tx:
         tx.execute(text(before))
-        tx.execute(who.statement())
+        connection.exec_driver_sql(*who.statement())
         found = plan(tx, query)
     database.close()
     return found

@@ -141,7 +141,7 @@ def test_a_retry_that_was_rolled_back_is_no_message(plain_database: TestDatabase
 
         with ThreadPoolExecutor(1) as pool:
             with db.engine.connect() as connection, Session(connection) as tx:
-                tx.execute(person.identity.statement())
+                connection.exec_driver_sql(*person.identity.statement())
                 messages.send(tx, session, "Hallo", client_message_id=key)
                 second = pool.submit(send)
                 somebody_waits(owner)

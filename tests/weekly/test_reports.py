@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from sqlalchemy import event
 
 from carnivore_db import errors
 from carnivore_db.weekly import access_log, reports
@@ -111,21 +110,6 @@ def test_anyone_with_the_token_reads_the_report(caller_of_each_shape: Caller) ->
     (access,) = caller_of_each_shape.call(SERVICE, access_log.history, made.id).accesses
     assert (counted.access_count, counted.last_accessed_at) == (1, access.accessed_at)
     assert (str(access.ip_address), access.user_agent) == ("2001:db8::1", "Browser/1.0")
-
-
-def test_opening_takes_one_round_trip(caller: Caller) -> None:
-    made = issue_report(caller)
-    engine = getattr(caller.database.engine, "sync_engine", caller.database.engine)
-    statements: list[str] = []
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def note(_c: object, _cursor: object, statement: str, *_: object) -> None:
-        statements.append(statement)
-
-    caller.call(VISITOR, reports.open, made.access_token)
-    assert len(statements) == 2
-    assert "set_config" in statements[0]
-    assert "open_report" in statements[1]
 
 
 @pytest.mark.parametrize("function", [reports.open, reports.check])
