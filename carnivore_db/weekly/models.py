@@ -82,7 +82,9 @@ class GeneratedReport(Base):
     __tablename__ = "generated_reports"
     __table_args__ = (
         CheckConstraint(EMAIL_CHECK, name="email_valid"),
-        CheckConstraint("access_token ~ '^[0-9a-f]{64}$'", name="access_token_valid"),
+        CheckConstraint(
+            "access_token ~ '^[0-9a-f]+$' AND char_length(access_token) = 64", name="access_token_valid"
+        ),
         # Every access updates this row, and every update runs every check: these two must not unpack the
         # page or print the answers. A trigger asks the rest once, at the insert.
         CheckConstraint("octet_length(report_html) BETWEEN 1 AND 5242880", name="report_html_not_empty"),

@@ -21,7 +21,7 @@ from tests.support.databases import TestDatabase
 
 REPORTS = "public.generated_reports"
 # These work outside a transaction, while everybody else works; what they had done stays done.
-ONLINE = {"critical_fixes_online", "deferred_sessions"}
+ONLINE = {"critical_fixes_online", "deferred_sessions", "012_token"}
 # The one backend that holds the migrations' advisory lock in this database.
 MIGRATING = """
     SELECT l.pid FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
