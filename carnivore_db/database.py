@@ -41,6 +41,10 @@ def _engine_options(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _session_options(settings: Settings) -> dict[str, Any]:
+    return {"expire_on_commit": False, "info": {"access_counting": settings.access_counting}}
+
+
 def _url(url: URL | str | None, settings: Settings) -> URL:
     if url is None:
         return settings.url
@@ -98,7 +102,7 @@ class Database:
 
         Raises RolledBack when the block swallowed the error of a statement: nothing was saved then.
         """
-        with Session(self.engine, expire_on_commit=False) as session:
+        with Session(self.engine, **_session_options(self.settings)) as session:
             try:
                 with session.begin():
                     with _entering(session) as driver:
@@ -135,7 +139,7 @@ class AsyncDatabase:
 
         Raises RolledBack when the block swallowed the error of a statement: nothing was saved then.
         """
-        async with AsyncSession(self.engine, expire_on_commit=False) as session:
+        async with AsyncSession(self.engine, **_session_options(self.settings)) as session:
             try:
                 async with session.begin():
                     await session.connection()

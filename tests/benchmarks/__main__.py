@@ -131,7 +131,7 @@ def _estimate(names: list[str], scale: Scale) -> float:
     rows = scale.accesses if set(names) - {"counting"} else 0
     if "growth" in names:
         rows += sum(scale.growth) * scale.accesses // max(scale.growth)
-    stable = 2 * scale.stable if "counting" in names else 0
+    stable = 7 * scale.stable if "counting" in names else 0
     return runs + stable + rows / ACCESSES_A_SECOND + 10 * len(names)
 
 

@@ -4,15 +4,23 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
+from carnivore_db import Database, Settings, identity
+from carnivore_db.weekly import access_log
 from tests.support import reports
 from tests.support.databases import TestDatabase
+from tests.support.processes import eventually
 
 CLIENTS = 8
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()
+"""
 MODES = ("immediate", "deferred")
 
 
@@ -217,6 +225,46 @@ def test_a_locked_report_does_not_hold_up_the_folding_of_others(plain_database: 
         assert folder.execute("SELECT public.fold_report_access(1)").fetchone() == (0,)
     fold_all(plain_database)
     assert totals(plain_database) == (2, 2, 0)
+
+
+def test_whoever_records_an_access_queues_for_the_report(plain_database: TestDatabase) -> None:
+    """A share lock on the report beside the first one's update would be a multixact: many are slow."""
+    with plain_database.connect() as connection:
+        (report,) = reports.make(connection, 1)
+    with (
+        closing(Database(plain_database.app_url)) as db,
+        plain_database.connect(autocommit=True) as owner,
+        ThreadPoolExecutor(1) as pool,
+    ):
+
+        def record() -> None:
+            with db.transaction(identity.service()) as tx:
+                access_log.record(tx, report)
+
+        with db.transaction(identity.service()) as first:
+            access_log.record(first, report)
+            mine = first.execute(text("SELECT pg_current_xact_id()::text")).scalar_one()
+            second = pool.submit(record)
+            assert eventually(lambda: owner.execute(WAITING).fetchone() == (1,))
+            (locked_by,) = owner.execute("SELECT xmax::text FROM public.generated_reports").fetchall()
+        second.result()
+    assert locked_by == (mine,)
+    assert totals(plain_database) == (2, 2, 0)
+
+
+def test_whoever_records_a_deferred_access_waits_for_nobody(plain_database: TestDatabase) -> None:
+    with plain_database.connect() as connection:
+        (report,) = reports.make(connection, 1)
+    deferred = Settings(access_counting="deferred")
+    with (
+        closing(Database(plain_database.app_url, settings=deferred)) as db,
+        db.transaction(identity.service()) as first,
+        db.transaction(identity.service()) as second,
+    ):
+        for tx in (first, second):
+            tx.execute(text("SET LOCAL lock_timeout = '1ms'"))
+            access_log.record(tx, report)
+    assert totals(plain_database) == (2, 0, 2)
 
 
 def test_a_month_made_by_many_at_once_is_made_once(plain_database: TestDatabase) -> None:
