@@ -166,7 +166,7 @@ def _counting(found: _Results) -> Iterator[Goal]:
                 one and one["throughput_ratio"],
             )
         for pattern in ("open, one hot report", "record, one hot report"):
-            # The goal is what is left after a minute, below.
+            # The goal is of a minute, below.
             value = _quotient(side(pattern, "immediate"), side(pattern, row))
             name = f"counting, {durability}, immediate: {pattern}, beside a row trigger just vacuumed"
             yield Goal(name, "", f"{value:.3g} x" if value else "", None)
@@ -207,7 +207,7 @@ def _counting_asynchronously(found: _Results) -> Iterator[Goal]:
 
 
 def _stable(found: _Results) -> Iterator[Goal]:
-    """The row trigger is fast at first: what counts is what is left of each design at the end."""
+    """The row trigger is fast at first: what counts is the whole minute, and that no part of it is slow."""
     speeds: dict[tuple[str, str], list[float]] = {}
     for comparison, clients, design in found.names():
         if comparison.startswith("counting: ") and comparison.endswith(" s"):
@@ -218,14 +218,15 @@ def _stable(found: _Results) -> Iterator[Goal]:
         theirs = speeds.get((pattern, "the document's row trigger"))
         for design in ("immediate", "deferred, folded meanwhile"):
             ours = speeds.get((pattern, design))
-            name = f"counting, {pattern}, for a minute, {design}: the last part beside"
+            name = f"counting, {pattern}, for a minute, {design}:"
             if not ours or not theirs:
-                yield Goal(f"{name} the first", "at least 0.8 x", "", None)
+                yield Goal(f"{name} beside the row trigger", "at least 3 x", "", None)
                 continue
-            share, times = ours[-1] / ours[0], ours[-1] / theirs[-1]
-            yield Goal(f"{name} the first", "at least 0.8 x", f"{share:.2f} x: {_rates(ours)}", share >= 0.8)
+            share, times = min(ours) / ours[0], sum(ours) / sum(theirs)
+            said = f"{share:.2f} x: {_rates(ours)}"
+            yield Goal(f"{name} the slowest part beside the first", "at least 0.8 x", said, share >= 0.8)
             said = f"{times:.2f} x: {_rates(theirs)}"
-            yield Goal(f"{name} the row trigger's", "at least 3 x", said, times >= 3)
+            yield Goal(f"{name} beside the row trigger", "at least 3 x", said, times >= 3)
 
 
 def _rates(speeds: list[float]) -> str:
