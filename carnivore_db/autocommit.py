@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Concatenate, LiteralString, ParamSpec, TypeVar
 
-import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Engine
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -33,25 +32,20 @@ class Autocommit:
         Raises the package's errors, as statements of a transaction do.
         """
         try:
-            pooled = self._engine.raw_connection()
+            with errors.translated:
+                pooled = self._engine.raw_connection()
         except PoolTimeout:
             raise errors.Busy("no connection became free in time") from None
-        except psycopg.Error as error:
-            raise errors.safe(error) from error
         # SQLAlchemy's adapter of an asynchronous connection has the same methods.
         connection: Any = pooled.dbapi_connection
         driver: Any = pooled.driver_connection
         try:
-            connection.autocommit = True
-            cursor = connection.cursor()
-            cursor.execute(statement, values)
-            row: tuple[Any, ...] = cursor.fetchone()
-        except psycopg.Error as error:
-            raise errors.safe(error) from error
-        except UnicodeEncodeError as error:
-            raise errors.safe(error) from None  # it holds the value
-        else:
-            return row
+            with errors.translated:
+                connection.autocommit = True
+                cursor = connection.cursor()
+                cursor.execute(statement, values)
+                row: tuple[Any, ...] = cursor.fetchone()
+                return row
         finally:
             if driver.pgconn.transaction_status != TransactionStatus.IDLE:  # lost, or amid an answer
                 pooled.invalidate()

@@ -32,7 +32,6 @@ def _engine_options(settings: Settings) -> dict[str, Any]:
         "pool_size": settings.pool_size,
         "max_overflow": settings.max_overflow,
         "pool_reset_on_return": None,  # _as_it_was does
-        "pool_use_lifo": True,  # the one whose caches are warm; those that few need grow idle
         "logging_name": LOG_NAME,
         "hide_parameters": True,  # they hold tokens and e-mail addresses
         # Names are qualified whatever the session's search_path says.
@@ -72,9 +71,9 @@ def _refuse_lost(connection: Any, record: ConnectionPoolEntry, proxy: Any) -> No
 
 def _as_it_was(connection: Any, record: ConnectionPoolEntry, state: PoolResetState) -> None:
     """Have the driver begin transactions again: the package's ways in send BEGIN themselves, or none."""
-    driver: Any = record.driver_connection
-    if not state.asyncio_safe:  # found by the garbage collector: the pool closes it
+    if state.terminate_only or not state.asyncio_safe:  # nobody uses it again
         return
+    driver: Any = record.driver_connection
     if not state.transaction_was_reset:
         connection.rollback()
     if driver.autocommit:
@@ -100,16 +99,13 @@ class Database:
     def transaction(self, as_: Identity) -> Iterator[Session]:
         """One transaction as `as_`: committed at the end of the block, rolled back by an exception.
 
-        Raises RolledBack when the block swallowed the error of a statement: nothing was saved then.
+        Raises RolledBack when the block swallowed the error of a statement, for nothing was saved then, or
+        ended the transaction itself.
         """
         with Session(self.engine, **_session_options(self.settings)) as session:
             try:
                 with session.begin():
-                    with _entering(session) as driver:
-                        driver.autocommit = True
-                        with driver.pipeline():
-                            driver.execute("BEGIN")
-                            driver.execute(*_begin(as_, self.settings))
+                    _enter(session, as_, self.settings)
                     yield session
                     _refuse_failed(session)
             except PoolTimeout:
@@ -137,17 +133,13 @@ class AsyncDatabase:
     async def transaction(self, as_: Identity) -> AsyncIterator[AsyncSession]:
         """One transaction as `as_`: committed at the end of the block, rolled back by an exception.
 
-        Raises RolledBack when the block swallowed the error of a statement: nothing was saved then.
+        Raises RolledBack when the block swallowed the error of a statement, for nothing was saved then, or
+        ended the transaction itself.
         """
         async with AsyncSession(self.engine, **_session_options(self.settings)) as session:
             try:
                 async with session.begin():
-                    await session.connection()
-                    with _entering(session.sync_session) as driver:
-                        await driver.set_autocommit(True)
-                        async with driver.pipeline():
-                            await driver.execute("BEGIN")
-                            await driver.execute(*_begin(as_, self.settings))
+                    await _enter_asynchronously(session, as_, self.settings)
                     yield session
                     await session.run_sync(_refuse_failed)
             except PoolTimeout:
@@ -158,35 +150,59 @@ class AsyncDatabase:
         await self.engine.dispose()
 
 
+def _enter(session: Session, identity: Identity, settings: Settings) -> None:
+    """Begin as `identity`: BEGIN and its statement are one round trip."""
+    connection = session.connection()
+    driver: Any = connection.connection.driver_connection
+    try:
+        with errors.translated:
+            if _begins(driver):
+                driver.autocommit = True
+            with driver.pipeline():
+                if driver.autocommit:
+                    driver.execute("BEGIN")
+                driver.execute(*identity.statement(access_counting=settings.access_counting))
+    finally:
+        if _unfit(driver):
+            connection.invalidate()
+
+
+async def _enter_asynchronously(session: AsyncSession, identity: Identity, settings: Settings) -> None:
+    connection = await session.connection()
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    try:
+        with errors.translated:
+            if _begins(driver):
+                await driver.set_autocommit(True)
+            async with driver.pipeline():
+                if driver.autocommit:
+                    await driver.execute("BEGIN")
+                await driver.execute(*identity.statement(access_counting=settings.access_counting))
+    finally:
+        if _unfit(driver):
+            await connection.invalidate()
+
+
+def _begins(driver: Any) -> bool:
+    """Whether BEGIN is ours to send: the driver awaits the answer to its own, in a pipeline too.
+
+    Not where somebody began before us, or gave the driver an isolation level that its BEGIN names.
+    """
+    wished = (driver.isolation_level, driver.read_only, driver.deferrable)
+    idle = driver.pgconn.transaction_status == TransactionStatus.IDLE
+    return idle and wished == (None, None, None)
+
+
+def _unfit(driver: Any) -> bool:
+    """Lost, or interrupted in a pipeline: nobody can use the connection again."""
+    return bool(driver.closed) or driver.pgconn.pipeline_status != PipelineStatus.OFF
+
+
 def _refuse_failed(session: Session) -> None:
     """PostgreSQL answers the COMMIT of a failed transaction with a rollback, and no error."""
     failed = not session.is_active
     if not failed:
         driver: Any = session.connection().connection.driver_connection
-        failed = driver.info.transaction_status == TransactionStatus.INERROR
+        failed = driver.pgconn.transaction_status != TransactionStatus.INTRANS
     if failed:
         raise errors.RolledBack
-
-
-@contextmanager
-def _entering(session: Session) -> Iterator[Any]:
-    """The driver's connection, for what begins a transaction: BEGIN and the identity in one round trip.
-
-    That takes a pipeline, which SQLAlchemy does not know, and a driver that does not send a BEGIN of its
-    own, for whose answer it would wait. Raises the package's errors, as the session does.
-    """
-    connection = session.connection()
-    driver: Any = connection.connection.driver_connection
-    try:
-        yield driver
-    except psycopg.Error as error:
-        raise errors.safe(error) from error
-    except UnicodeEncodeError as error:
-        raise errors.safe(error) from None  # it holds the value
-    finally:
-        if driver.closed or driver.pgconn.pipeline_status != PipelineStatus.OFF:  # lost, or interrupted
-            connection.invalidate()
-
-
-def _begin(identity: Identity, settings: Settings) -> Any:
-    return identity.statement(access_counting=settings.access_counting)

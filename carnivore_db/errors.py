@@ -393,6 +393,21 @@ def safe(error: psycopg.Error | UnicodeEncodeError) -> CarnivoreError:
     return translated
 
 
+class _Translated:
+    """`with translated:` raises this module's types for the driver's, around what goes past SQLAlchemy."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, psycopg.Error):
+            raise safe(error) from error
+        if isinstance(error, UnicodeEncodeError):
+            raise safe(error) from None  # it holds the value
+
+
+translated = _Translated()
+
+
 def _handle(context: ExceptionContext) -> BaseException | None:
     error = context.original_exception
     return safe(error) if isinstance(error, psycopg.Error | UnicodeEncodeError) else None

@@ -39,7 +39,9 @@ _RECORD = text("""
     INSERT INTO public.report_access_log (report_id, accessed_at, ip_address, user_agent)
     SELECT report.id, coalesce(CAST(:accessed_at AS timestamptz), now()), CAST(:ip_address AS inet),
         :user_agent
-    FROM public.generated_reports AS report WHERE report.id = :report_id FOR NO KEY UPDATE
+    FROM public.generated_reports AS report WHERE report.id = :report_id
+        AND current_setting('carnivore.access_counting', true) IS DISTINCT FROM 'deferred'
+    FOR NO KEY UPDATE
 """)
 
 _COUNT = text("""
@@ -142,10 +144,9 @@ def record(
     access = Access(
         report_id=report_id, accessed_at=accessed_at, ip_address=ip_address, user_agent=user_agent
     )
-    if tx.info.get("access_counting") == "deferred":  # nobody waits for anybody
+    counted_at_once = tx.info.get("access_counting") != "deferred"
+    if not counted_at_once or not tx.execute(_RECORD, access.model_dump()).rowcount:  # type: ignore[attr-defined]
         _insert(tx, [access])
-    elif not tx.execute(_RECORD, access.model_dump()).rowcount:  # type: ignore[attr-defined]
-        raise ReportNotFound
 
 
 @validated

@@ -31,7 +31,9 @@ OURS = "SELECT report_id, report_html, created_at, expires_at FROM public.open_r
 # As access_log.record has it.
 LOCKING = """
     INSERT INTO public.report_access_log (report_id, ip_address, user_agent)
-    SELECT id, %s::inet, %s FROM public.generated_reports WHERE id = %s FOR NO KEY UPDATE
+    SELECT id, %s::inet, %s FROM public.generated_reports WHERE id = %s
+        AND current_setting('carnivore.access_counting', true) IS DISTINCT FROM 'deferred'
+    FOR NO KEY UPDATE
 """
 DEFER = "SET carnivore.access_counting = 'deferred'"
 FOLD = "SELECT public.fold_report_access(1000)"

@@ -15,6 +15,11 @@ SERVICE = identity.service()
 VISITOR = identity.anonymous()
 NOBODY = 2**40  # an id that no row has
 HTML = "<h1>Dein Plan \N{EN DASH} 100 % für Ada</h1>"
+# Whoever else is connected, cut off.
+LOST = """
+    SELECT count(*) FROM (SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend') AS t
+"""
 
 
 def start_session(caller: Caller, **changes: Any) -> UserSession:

@@ -14,15 +14,11 @@ from carnivore_db import AsyncDatabase, Database, Settings, errors
 from carnivore_db.weekly import access_log, reports
 from tests.support.callers import AsyncCaller, Caller
 from tests.support.databases import TestDatabase, one
-from tests.weekly.samples import HTML, SERVICE, VISITOR, ended_report, issue_report, start_session
+from tests.weekly.samples import HTML, LOST, SERVICE, VISITOR, ended_report, issue_report, start_session
 
 LOG = "SELECT host(ip_address), user_agent FROM public.report_access_log"
 COUNTED = "SELECT access_count FROM public.generated_reports"
 PENDING = "SELECT coalesce(sum(access_count), 0) FROM public.report_access_pending"
-LOST = """
-    SELECT count(*) FROM (SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend') AS t
-"""
 
 
 def test_a_report_is_opened_logged_and_counted(caller: Caller, owner: psycopg.Connection) -> None:

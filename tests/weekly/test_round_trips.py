@@ -1,5 +1,7 @@
 """How often the package asks the server, seen in the messages that the driver sends."""
 
+import asyncio
+import logging
 from collections.abc import Callable
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
@@ -7,16 +9,18 @@ from typing import Any, BinaryIO
 import psycopg
 import pytest
 from psycopg.pq import Trace
-from sqlalchemy import event, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.orm import Session
 
-from carnivore_db import errors, identity
+from carnivore_db import Identity, errors, identity
 from carnivore_db.weekly import reports
-from tests.support.callers import Caller, SyncCaller
+from tests.support.callers import KINDS, Caller, SyncCaller
 from tests.support.databases import TestDatabase
-from tests.weekly.samples import SERVICE, VISITOR, issue_report
+from tests.support.processes import eventually
+from tests.weekly.samples import LOST, SERVICE, VISITOR, issue_report
 
 BACKEND = "SELECT pg_backend_pid()"
+WHO_AND_LIMIT = "SELECT current_user, current_setting('statement_timeout')"
 
 
 def sent(caller: Caller, act: Callable[[], object]) -> list[str]:
@@ -76,23 +80,100 @@ def test_no_statement_s_text_holds_a_secret(caller: Caller) -> None:
     """The server writes texts into its log and shows them in pg_stat_activity."""
     who = identity.token_holder(report_token="s3cret", calculator_token="s3cret")
     asked = sent(caller, lambda: caller.run(who, lambda tx: tx.execute(text(BACKEND)).scalar_one()))
+    assert "set_config" in asked[0]
     assert "s3cret" not in "".join(asked)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_connection_whose_beginning_was_interrupted_is_not_used_again(
-    empty_database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    empty_database: TestDatabase,
+    owner: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    shape = empty_database.shape
-    with SyncCaller(shape.url(empty_database.name, shape.login)) as caller:
+    async def interrupt_task(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    with KINDS[kind](empty_database.app_url) as caller:
         before = caller.run(SERVICE, _backend)
         with monkeypatch.context() as patched:
             patched.setattr(psycopg.Pipeline, "__exit__", interrupt)
-            with pytest.raises(KeyboardInterrupt):
+            patched.setattr(psycopg.AsyncPipeline, "__aexit__", interrupt_task)
+            with pytest.raises((KeyboardInterrupt, asyncio.CancelledError)):
                 caller.run(SERVICE, _backend)
         assert caller.run(SERVICE, _backend) != before
+        assert eventually(lambda: before not in backends(owner))
+    assert caplog.records == []
+
+
+def backends(owner: psycopg.Connection) -> set[int]:
+    rows = owner.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()").fetchall()
+    return {row["pid"] for row in rows}
+
+
+def test_a_connection_lost_while_a_transaction_begins(
+    caller: Caller, owner: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the pool has looked at it, which the next listener comes behind."""
+    caller.run(SERVICE, _backend)
+    engine = getattr(caller.database.engine, "sync_engine", caller.database.engine)
+
+    def lose(*_: object) -> None:
+        owner.execute(LOST)
+
+    event.listen(engine, "checkout", lose)
+    with pytest.raises(errors.Unavailable):
+        caller.run(SERVICE, _backend)
+    event.remove(engine, "checkout", lose)
+    caller.run(SERVICE, _backend)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def test_a_refused_role_leaves_the_connection_usable(caller: Caller) -> None:
+    before = caller.run(SERVICE, _backend)
+    with pytest.raises(errors.CarnivoreError):
+        caller.run(Identity("postgres"), _backend)
+    assert caller.run(SERVICE, _backend) == before
+
+
+@pytest.mark.parametrize("ended", ["ROLLBACK", "COMMIT"])
+def test_a_block_that_ends_its_transaction_is_told(caller: Caller, ended: str) -> None:
+    with pytest.raises(errors.RolledBack):
+        caller.run(SERVICE, lambda tx: tx.execute(text(ended)))
+
+
+def test_what_was_sent_before_is_part_of_the_transaction(caller: Caller) -> None:
+    engine = getattr(caller.database.engine, "sync_engine", caller.database.engine)
+
+    @event.listens_for(engine, "begin")
+    def limit(connection: Connection) -> None:
+        connection.execute(text("SET LOCAL statement_timeout = '77s'"))
+
+    shown = caller.run(SERVICE, lambda tx: tx.execute(text("SHOW statement_timeout")).scalar_one())
+    assert shown == "77s"
+    assert (
+        caller.run(SERVICE, lambda tx: tx.execute(text("SELECT current_user")).scalar_one()) == "service_role"
+    )
+
+
+def test_an_isolation_level_of_the_engine_holds(empty_database: TestDatabase) -> None:
+    with SyncCaller(empty_database.app_url) as caller:
+        caller.database.engine.update_execution_options(isolation_level="SERIALIZABLE")
+        shown = caller.run(SERVICE, lambda tx: tx.execute(text("SHOW transaction_isolation")).scalar_one())
+    assert shown == "serializable"
+
+
+def test_a_detached_connection_is_closed(empty_database: TestDatabase, owner: psycopg.Connection) -> None:
+    with SyncCaller(empty_database.app_url) as caller:
+        pooled = caller.database.engine.raw_connection()
+        driver: Any = pooled.driver_connection
+        pooled.detach()
+        pooled.close()
+        assert driver.closed
 
 
 def _backend(tx: Session) -> int:
