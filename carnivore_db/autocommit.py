@@ -31,25 +31,24 @@ class Autocommit:
 
         Raises the package's errors, as statements of a transaction do.
         """
-        try:
-            with errors.translated:
+        with errors.translated:
+            try:
                 pooled = self._engine.raw_connection()
-        except PoolTimeout:
-            raise errors.Busy("no connection became free in time") from None
-        # SQLAlchemy's adapter of an asynchronous connection has the same methods.
-        connection: Any = pooled.dbapi_connection
-        driver: Any = pooled.driver_connection
-        try:
-            with errors.translated:
+            except PoolTimeout:
+                raise errors.Busy("no connection became free in time") from None
+            # SQLAlchemy's adapter of an asynchronous connection has the same methods.
+            connection: Any = pooled.dbapi_connection
+            driver: Any = pooled.driver_connection
+            try:
                 connection.autocommit = True
                 cursor = connection.cursor()
                 cursor.execute(statement, values)
                 row: tuple[Any, ...] = cursor.fetchone()
                 return row
-        finally:
-            if driver.pgconn.transaction_status != TransactionStatus.IDLE:  # lost, or amid an answer
-                pooled.invalidate()
-            pooled.close()
+            finally:
+                if driver.pgconn.transaction_status != TransactionStatus.IDLE:  # lost, or amid an answer
+                    pooled.invalidate()
+                pooled.close()
 
 
 class AsyncAutocommit:

@@ -144,8 +144,8 @@ def record(
     access = Access(
         report_id=report_id, accessed_at=accessed_at, ip_address=ip_address, user_agent=user_agent
     )
-    counted_at_once = tx.info.get("access_counting") != "deferred"
-    if not counted_at_once or not tx.execute(_RECORD, access.model_dump()).rowcount:  # type: ignore[attr-defined]
+    deferred = tx.info.get("access_counting") == "deferred"
+    if deferred or not tx.execute(_RECORD, access.model_dump()).rowcount:  # type: ignore[attr-defined]
         _insert(tx, [access])
 
 

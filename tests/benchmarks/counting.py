@@ -49,6 +49,7 @@ class Design:
     reports: str | None  # None: nothing counts
     setting: str = ""
     folded: bool = False
+    locking: bool = False  # whether an access is recorded as access_log.record does it
 
     @property
     def opens(self) -> str:
@@ -59,14 +60,20 @@ class Design:
 
 DESIGNS = (
     Design("no counting", "rivals_bare", None),
-    Design("immediate", "public", "public"),
+    Design("immediate", "public", "public", locking=True),
     Design("deferred", "public", "public", DEFER),
     Design("deferred, folded meanwhile", "public", "public", DEFER, folded=True),
     Design("the document's row trigger", "rivals_document", "rivals_document"),
     Design("a statement's trigger", "rivals_statement", "rivals_statement"),
 )
 PLAIN = Design("immediate, a plain INSERT", "public", "public")
+FOR_A_MINUTE = (DESIGNS[1], DESIGNS[3], DESIGNS[4], PLAIN)
 Pattern = Callable[[Design, psycopg.Connection, int], Operation]
+
+
+def designs_of(pattern: str) -> tuple[Design, ...]:
+    """A plain INSERT is a way of its own where accesses are recorded."""
+    return (*DESIGNS, PLAIN) if pattern.startswith("record") else DESIGNS
 
 
 def _drawing(values: list[Any], client: int) -> Callable[[], Any]:
@@ -83,7 +90,7 @@ def opens(tokens: list[str], design: Design, connection: psycopg.Connection, cli
 def records(reports: list[int], design: Design, connection: psycopg.Connection, client: int) -> Operation:
     """Accesses are inserted one by one."""
     draw = _drawing(reports, client)
-    if design is DESIGNS[1]:
+    if design.locking:
         return lambda: connection.execute(LOCKING, [ADDRESS, AGENT, draw()], prepare=True)
     statement = rivals.RECORD.format(log=design.log)
     return lambda: connection.execute(statement, [draw(), ADDRESS, AGENT], prepare=True)
@@ -179,14 +186,13 @@ def run(bench: Bench) -> None:
         with within:
             for name, pattern, rows in patterns:
                 # Who deadlocks waits for the server to see it, whatever a commit costs: once is enough.
-                designs = DESIGNS if rows == 1 or durability == "durable" else DESIGNS[:4]
-                if name.startswith("record"):
-                    designs = (*designs, PLAIN)
+                once = rows > 1 and durability != "durable"
+                designs = DESIGNS[:4] if once else designs_of(name)
                 compared = comparison(world, f"counting: {name}, {durability}", pattern, rows, designs)
                 bench.compare(compared, seconds=1.5, number=bench.scale.counting_rounds)
     _asynchronous(bench, world, tokens, keys)
     with relaxed(world):
-        _stable(bench, world, patterns)
+        _stable(bench, world, [pattern for pattern in patterns if "hot" in pattern[0]])
 
 
 def recorded(tx: Session, report: int) -> None:
@@ -264,18 +270,17 @@ def _stable(bench: Bench, world: World, patterns: list[tuple[str, Pattern, int]]
     """One hot report for a minute: nothing is vacuumed or emptied in between."""
     sixths = 6 if bench.scale.counting_rounds > 1 else 2
     for name, pattern, _ in patterns:
-        if "hot" not in name:
-            continue
-        for design in (DESIGNS[1], DESIGNS[3], DESIGNS[4], *([PLAIN] if name.startswith("record") else [])):
+        for design in designs_of(name):
+            if design not in FOR_A_MINUTE:
+                continue
             side = Side(
                 design.name,
                 connecting(world, design, pattern),
                 partial(kept, world, log=design.log, reports=design.reports),
             )
+            title = f"counting: {name}, for {bench.scale.stable:g} s"
             bench.compare(
-                Comparison(
-                    f"counting: {name}, for {bench.scale.stable:g} s", [side], CLIENTS, "processes", 1, "row"
-                ),
+                Comparison(title, [side], CLIENTS, "processes", 1, "row"),
                 seconds=bench.scale.stable / sixths / bench.scale.seconds,
                 number=sixths,
             )

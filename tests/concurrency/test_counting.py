@@ -8,19 +8,16 @@ from contextlib import closing, contextmanager
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 from sqlalchemy import text
 
 from carnivore_db import Database, Settings, identity
 from carnivore_db.weekly import access_log
+from tests.conversation.speaking import somebody_waits
 from tests.support import reports
-from tests.support.databases import TestDatabase
-from tests.support.processes import eventually
+from tests.support.databases import TestDatabase, one
 
 CLIENTS = 8
-WAITING = """
-    SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()
-"""
 MODES = ("immediate", "deferred")
 
 
@@ -236,6 +233,7 @@ def test_whoever_records_an_access_queues_for_the_report(plain_database: TestDat
         plain_database.connect(autocommit=True) as owner,
         ThreadPoolExecutor(1) as pool,
     ):
+        owner.row_factory = dict_row
 
         def record() -> None:
             with db.transaction(identity.service()) as tx:
@@ -245,10 +243,10 @@ def test_whoever_records_an_access_queues_for_the_report(plain_database: TestDat
             access_log.record(first, report)
             mine = first.execute(text("SELECT pg_current_xact_id()::text")).scalar_one()
             second = pool.submit(record)
-            assert eventually(lambda: owner.execute(WAITING).fetchone() == (1,))
-            (locked_by,) = owner.execute("SELECT xmax::text FROM public.generated_reports").fetchall()
+            somebody_waits(owner)
+            locked_by = one(owner, "SELECT xmax::text FROM public.generated_reports")
         second.result()
-    assert locked_by == (mine,)
+    assert locked_by == mine
     assert totals(plain_database) == (2, 2, 0)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL, Connection, Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
 
 from carnivore_db import AsyncDatabase, Database, Identity, Settings
@@ -20,6 +21,12 @@ class Caller(AbstractContextManager["Caller"], ABC):
     """Runs repository functions, each in a transaction of its own."""
 
     database: Database | AsyncDatabase
+
+    @property
+    def events(self) -> Engine:
+        """The engine that events are listened for on: an asynchronous one has it inside."""
+        engine = self.database.engine
+        return engine.sync_engine if isinstance(engine, AsyncEngine) else engine
 
     @abstractmethod
     def call(

@@ -25,7 +25,6 @@ WHO_AND_LIMIT = "SELECT current_user, current_setting('statement_timeout')"
 
 def sent(caller: Caller, act: Callable[[], object]) -> list[str]:
     """What the client sends during `act` on the pool's connections, cut where it awaits an answer."""
-    engine = getattr(caller.database.engine, "sync_engine", caller.database.engine)
     act()  # what a new connection asks is not counted
     with TemporaryFile() as file:
 
@@ -36,13 +35,13 @@ def sent(caller: Caller, act: Callable[[], object]) -> list[str]:
         def end(_connection: object, record: Any) -> None:
             record.driver_connection.pgconn.untrace()
 
-        event.listen(engine, "checkout", begin)
-        event.listen(engine, "checkin", end)
+        event.listen(caller.events, "checkout", begin)
+        event.listen(caller.events, "checkin", end)
         try:
             act()
         finally:
-            event.remove(engine, "checkout", begin)
-            event.remove(engine, "checkin", end)
+            event.remove(caller.events, "checkout", begin)
+            event.remove(caller.events, "checkin", end)
         return _asked(file)
 
 
@@ -58,6 +57,10 @@ def _asked(file: BinaryIO) -> list[str]:
         if kind in {"Sync", "Query"}:
             asked.append("")
     return asked[:-1]
+
+
+def _backend(tx: Session) -> int:
+    return int(tx.execute(text(BACKEND)).scalar_one())
 
 
 def test_a_transaction_begins_as_somebody_in_one_round_trip(caller: Caller) -> None:
@@ -120,15 +123,14 @@ def test_a_connection_lost_while_a_transaction_begins(
 ) -> None:
     """After the pool has looked at it, which the next listener comes behind."""
     caller.run(SERVICE, _backend)
-    engine = getattr(caller.database.engine, "sync_engine", caller.database.engine)
 
     def lose(*_: object) -> None:
         owner.execute(LOST)
 
-    event.listen(engine, "checkout", lose)
+    event.listen(caller.events, "checkout", lose)
     with pytest.raises(errors.Unavailable):
         caller.run(SERVICE, _backend)
-    event.remove(engine, "checkout", lose)
+    event.remove(caller.events, "checkout", lose)
     caller.run(SERVICE, _backend)
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
@@ -147,17 +149,13 @@ def test_a_block_that_ends_its_transaction_is_told(caller: Caller, ended: str) -
 
 
 def test_what_was_sent_before_is_part_of_the_transaction(caller: Caller) -> None:
-    engine = getattr(caller.database.engine, "sync_engine", caller.database.engine)
 
-    @event.listens_for(engine, "begin")
+    @event.listens_for(caller.events, "begin")
     def limit(connection: Connection) -> None:
         connection.execute(text("SET LOCAL statement_timeout = '77s'"))
 
-    shown = caller.run(SERVICE, lambda tx: tx.execute(text("SHOW statement_timeout")).scalar_one())
-    assert shown == "77s"
-    assert (
-        caller.run(SERVICE, lambda tx: tx.execute(text("SELECT current_user")).scalar_one()) == "service_role"
-    )
+    found = caller.run(SERVICE, lambda tx: tx.execute(text(WHO_AND_LIMIT)).one())
+    assert tuple(found) == ("service_role", "77s")
 
 
 def test_an_isolation_level_of_the_engine_holds(empty_database: TestDatabase) -> None:
@@ -167,17 +165,13 @@ def test_an_isolation_level_of_the_engine_holds(empty_database: TestDatabase) ->
     assert shown == "serializable"
 
 
-def test_a_detached_connection_is_closed(empty_database: TestDatabase, owner: psycopg.Connection) -> None:
+def test_a_detached_connection_is_closed(empty_database: TestDatabase) -> None:
     with SyncCaller(empty_database.app_url) as caller:
         pooled = caller.database.engine.raw_connection()
         driver: Any = pooled.driver_connection
         pooled.detach()
         pooled.close()
         assert driver.closed
-
-
-def _backend(tx: Session) -> int:
-    return int(tx.execute(text(BACKEND)).scalar_one())
 
 
 def test_the_pool_s_connections_begin_transactions_afterwards(caller: Caller) -> None:
