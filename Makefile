@@ -46,20 +46,20 @@ test-slow: setup ## Run the tests that take long
 .PHONY: bench
 bench: setup ## Measure everything beside its rivals, some 40 minutes (ARGS='--only check'; SMALL=1: fewer rows)
 	@$(BIN)/pip install -q --disable-pip-version-check --group bench
-	@$(BIN)/python -m tests.benchmarks $(if $(SMALL),--scale small --output $(VENV)/bench-small) $(ARGS)
+	@$(BIN)/python -m benchmarks $(if $(SMALL),--scale small --output $(VENV)/bench-small) $(ARGS)
 
 .PHONY: bench-areas
 bench-areas: setup ## Measure the triggers of learners, partitions, maintain, the chat's refinement, analytics
-	@$(BIN)/python -m tests.benchmarks.session_trigger
-	@$(BIN)/python -m tests.benchmarks.partitions
-	@$(BIN)/python -m tests.benchmarks.maintaining
-	@$(BIN)/python -m tests.benchmarks.conversation $(if $(SMALL),--small)
-	@$(BIN)/python -m tests.benchmarks.analytics $(if $(SMALL),--small)
+	@$(BIN)/python -m benchmarks.session_trigger
+	@$(BIN)/python -m benchmarks.partitions
+	@$(BIN)/python -m benchmarks.maintaining
+	@$(BIN)/python -m benchmarks.conversation $(if $(SMALL),--small)
+	@$(BIN)/python -m benchmarks.analytics $(if $(SMALL),--small)
 
 .PHONY: bench-quick
 bench-quick: setup ## Run each comparison for a moment: rows must be kept, times are not looked at
 	@$(BIN)/pip install -q --disable-pip-version-check --group bench
-	@$(BIN)/python -m tests.benchmarks --scale quick --minutes 1 --output $(VENV)/bench-quick
+	@$(BIN)/python -m benchmarks --scale quick --minutes 1 --output $(VENV)/bench-quick
 
 .PHONY: lint
 lint: $(READY) ## Check style, types, layers and the revisions' SQL

@@ -8,17 +8,13 @@ from alembic import context
 from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.dialects.postgresql import CITEXT
 
-from carnivore_db import analytics, health  # noqa: F401 - fills the metadata
-from carnivore_db.base import AUTH_USERS, Base
-from carnivore_db.conversation import models as conversation  # noqa: F401 - fills the metadata
-from carnivore_db.migrations import VERSION_SCHEMA
-from carnivore_db.partitions import ledger  # noqa: F401 - fills the metadata
+from carnivore_db.schema import models
+from carnivore_db.schema.base import AUTH_USERS
+from carnivore_db.schema.migrations import VERSION_SCHEMA
 from carnivore_db.settings import Settings
-from carnivore_db.stats import models as stats  # noqa: F401 - fills the metadata
-from carnivore_db.vocabulary import models as vocabulary  # noqa: F401 - fills the metadata
-from carnivore_db.weekly import models as weekly  # noqa: F401 - fills the metadata
 
-SCHEMAS = {None, *(table.schema for table in Base.metadata.tables.values())} - {AUTH_USERS.schema}
+METADATA = models.load()
+SCHEMAS = {None, *(table.schema for table in METADATA.tables.values())} - {AUTH_USERS.schema}
 
 # Any number that no other application uses for an advisory lock of its own.
 ADVISORY_LOCK = 4_012_014_020
@@ -48,7 +44,7 @@ def options(partitions: frozenset[str] = frozenset()) -> dict[str, Any]:
         return found is not AUTH_USERS
 
     return {
-        "target_metadata": Base.metadata,
+        "target_metadata": METADATA,
         "version_table_schema": VERSION_SCHEMA,
         "include_schemas": True,
         "include_name": include_name,

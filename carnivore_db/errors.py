@@ -1,23 +1,32 @@
 """One exception type for each thing that can go wrong, with its facts as attributes.
 
-Types are told by SQLSTATE and constraint name, never by message text, and no message or chained
-exception quotes a row: rows hold tokens, e-mail addresses and pages.
+A type names the rules by which the database raises it. Types are told by SQLSTATE and rule, never by message
+text, and no message or chained exception quotes a row: rows hold tokens, e-mail addresses and pages.
 """
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any, Self
 
-import psycopg
 from psycopg.errors import Diagnostic
-from sqlalchemy import Engine, event
-from sqlalchemy.engine import ExceptionContext
+
+# By rule: the name that a trigger or function of ours gives with its error (USING CONSTRAINT).
+RAISED_BY: dict[str, type["CarnivoreError"]] = {}
 
 
 class CarnivoreError(Exception):
     """Something went wrong in the database."""
 
+    def __init_subclass__(cls, *, rules: tuple[str, ...] = (), **options: Any) -> None:
+        super().__init_subclass__(**options)
+        RAISED_BY.update(dict.fromkeys(rules, cls))
+
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or (self.__doc__ or "").strip())
+
+    @classmethod
+    def from_diagnostic(cls, diag: Diagnostic) -> Self:
+        """The error as the database raised it."""
+        return cls()
 
 
 class InvalidInput(CarnivoreError):
@@ -29,35 +38,44 @@ class InvalidInput(CarnivoreError):
         super().__init__(f"{field}: {message or rule}")
 
 
+class PartitionTaken(InvalidInput, rules=("partition_valid",)):
+    """A table has the name of the month's partition and is not a partition. `field` is its name."""
+
+    @classmethod
+    def from_diagnostic(cls, diag: Diagnostic) -> Self:
+        message = "a table of this name is there and is no partition"
+        return cls(diag.table_name or "", "partition_valid", message)
+
+
 class NotFound(CarnivoreError):
     """What the operation is about does not exist."""
 
 
-class SessionNotFound(NotFound):
+class SessionNotFound(NotFound, rules=("conversation_not_found",)):
     """No session has this id, or it has gone."""
 
 
-class ReportNotFound(NotFound):
+class ReportNotFound(NotFound, rules=("report_not_found",)):
     """No report has this token or id."""
 
 
-class CalculatorNotFound(NotFound):
+class CalculatorNotFound(NotFound, rules=("calculator_not_found",)):
     """No calculator session has this token."""
 
 
-class UserNotFound(NotFound):
+class UserNotFound(NotFound, rules=("user_not_found",)):
     """No learner has this id."""
 
 
-class ProfileNotFound(NotFound):
+class ProfileNotFound(NotFound, rules=("profile_not_found",)):
     """No profile has this id, or its person has left."""
 
 
-class ScenarioNotFound(NotFound):
+class ScenarioNotFound(NotFound, rules=("scenario_not_found",)):
     """No scene on offer has this code."""
 
 
-class JobNotFound(NotFound):
+class JobNotFound(NotFound, rules=("job_not_found",)):
     """No job has this name."""
 
 
@@ -81,28 +99,36 @@ class SessionEnded(CarnivoreError):
         super().__init__(f"the session had ended before, at {self.ended_at and self.ended_at.isoformat()}")
 
 
-class SessionCompleted(CarnivoreError):
+class SessionCompleted(CarnivoreError, rules=("conversation_completed",)):
     """The session is completed: no message enters it, and it is not completed again."""
 
 
-class ProfileDeleted(CarnivoreError):
+class ProfileDeleted(CarnivoreError, rules=("profile_deleted",)):
     """The person has left: nothing is written for them."""
 
 
-class RateLimited(CarnivoreError):
+class RateLimited(CarnivoreError, rules=("message_rate_limit",)):
     """Too many messages in too short a time. `retry_after` says how long to wait."""
 
     def __init__(self, retry_after: timedelta) -> None:
         self.retry_after = retry_after
         super().__init__(f"too many messages: wait {retry_after.total_seconds():.0f} seconds")
 
+    @classmethod
+    def from_diagnostic(cls, diag: Diagnostic) -> Self:
+        return cls(timedelta(seconds=int(diag.message_detail or 0)))
 
-class WeeklyLimitReached(CarnivoreError):
+
+class WeeklyLimitReached(CarnivoreError, rules=("weekly_limit",)):
     """All scenes of the week are completed. `resets_at` says when the next week begins (UTC)."""
 
     def __init__(self, resets_at: datetime) -> None:
         self.resets_at = resets_at
         super().__init__(f"the week's scenes are completed: wait until {resets_at.isoformat()}")
+
+    @classmethod
+    def from_diagnostic(cls, diag: Diagnostic) -> Self:
+        return cls(datetime.fromisoformat(diag.message_detail or ""))
 
 
 class Expired(CarnivoreError):
@@ -112,16 +138,20 @@ class Expired(CarnivoreError):
         self.expired_at = expired_at
         super().__init__(f"{(self.__doc__ or '').split('.')[0]} at {expired_at.isoformat()}")
 
+    @classmethod
+    def from_diagnostic(cls, diag: Diagnostic) -> Self:
+        return cls(datetime.fromisoformat(diag.message_detail or ""))
 
-class ReportExpired(Expired):
+
+class ReportExpired(Expired, rules=("report_expired",)):
     """The report's access ended. `expired_at` says when (UTC)."""
 
 
-class CalculatorExpired(Expired):
+class CalculatorExpired(Expired, rules=("calculator_expired",)):
     """The calculator session ended. `expired_at` says when (UTC)."""
 
 
-class Immutable(CarnivoreError):
+class Immutable(CarnivoreError, rules=("immutable",)):
     """A value that cannot change any more was to be changed. `table` and `columns` say which."""
 
     def __init__(self, table: str, columns: tuple[str, ...]) -> None:
@@ -129,13 +159,21 @@ class Immutable(CarnivoreError):
         self.columns = columns
         super().__init__(f"{table}: {', '.join(columns)} cannot change any more")
 
+    @classmethod
+    def from_diagnostic(cls, diag: Diagnostic) -> Self:
+        return cls(diag.table_name or "", tuple((diag.column_name or "").split(", ")))
 
-class AppendOnly(CarnivoreError):
+
+class AppendOnly(CarnivoreError, rules=("append_only", "messages_immutable")):
     """A row that stays as it is was to be changed or deleted. `table`: an audit trail, or messages."""
 
     def __init__(self, table: str) -> None:
         self.table = table
         super().__init__(f"{table} is append-only")
+
+    @classmethod
+    def from_diagnostic(cls, diag: Diagnostic) -> Self:
+        return cls(diag.table_name or "")
 
 
 class Transition(CarnivoreError):
@@ -148,8 +186,13 @@ class Transition(CarnivoreError):
         self.new = new
         super().__init__(f"{self.subject} cannot go from {old} to {new}")
 
+    @classmethod
+    def from_diagnostic(cls, diag: Diagnostic) -> Self:
+        old, _, new = (diag.message_detail or "").partition(" -> ")
+        return cls(old, new)
 
-class PaymentTransition(Transition):
+
+class PaymentTransition(Transition, rules=("payment_transition",)):
     """A payment cannot change in this way. `old` and `new` are the states."""
 
     subject = "a payment"
@@ -159,7 +202,7 @@ class ExportLost(CarnivoreError):
     """Another worker has taken this export over, or its learner is gone; this attempt's file is no use."""
 
 
-class ExportTransition(Transition):
+class ExportTransition(Transition, rules=("export_transition",)):
     """An export cannot change in this way. `old` and `new` are the states."""
 
     subject = "an export"
@@ -205,7 +248,7 @@ class ArchiveDamaged(CarnivoreError):
         super().__init__(f"an archived file is not what its manifest says: {what}")
 
 
-class ProgressKept(CarnivoreError):
+class ProgressKept(CarnivoreError, rules=("user_progress_kept",)):
     """Progress goes with its learner, not alone."""
 
 
@@ -240,179 +283,50 @@ class DatabaseError(CarnivoreError):
         super().__init__(f"the database refused a statement (SQLSTATE {sqlstate or 'unknown'})")
 
 
-def _expired_at(diag: Diagnostic) -> datetime:
-    return datetime.fromisoformat(diag.message_detail or "")
+class SignatureInvalid(CarnivoreError):
+    """The payload was not signed by Stripe with this endpoint's secret, or too long ago."""
 
 
-def _immutable(diag: Diagnostic) -> CarnivoreError:
-    return Immutable(diag.table_name or "", tuple((diag.column_name or "").split(", ")))
+class PaidTwice(CarnivoreError):
+    """The session was already paid by another payment: one of the two must be given back."""
 
 
-def _transition(error: type[Transition]) -> Callable[[Diagnostic], CarnivoreError]:
-    def build(diag: Diagnostic) -> CarnivoreError:
-        old, _, new = (diag.message_detail or "").partition(" -> ")
-        return error(old, new)
-
-    return build
+class ArchiveFirst(CarnivoreError):
+    """Old logs are to be archived, and some are not: they stay."""
 
 
-# Rules that have a type of their own; with the schema where two areas have a rule of one name.
-_RULES: dict[str, Callable[[Diagnostic], CarnivoreError]] = {
-    "report_not_found": lambda diag: ReportNotFound(),
-    "report_expired": lambda diag: ReportExpired(_expired_at(diag)),
-    "calculator_not_found": lambda diag: CalculatorNotFound(),
-    "calculator_expired": lambda diag: CalculatorExpired(_expired_at(diag)),
-    "immutable": _immutable,
-    "append_only": lambda diag: AppendOnly(diag.table_name or ""),
-    "payment_transition": _transition(PaymentTransition),
-    "export_transition": _transition(ExportTransition),
-    "user_progress_kept": lambda diag: ProgressKept(),
-    "user_not_found": lambda diag: UserNotFound(),
-    "conversation_not_found": lambda diag: SessionNotFound(),
-    "conversation_completed": lambda diag: SessionCompleted(),
-    "messages_immutable": lambda diag: AppendOnly(diag.table_name or ""),
-    "scenario_not_found": lambda diag: ScenarioNotFound(),
-    "profile_not_found": lambda diag: ProfileNotFound(),
-    "profile_deleted": lambda diag: ProfileDeleted(),
-    "message_rate_limit": lambda diag: RateLimited(timedelta(seconds=int(diag.message_detail or 0))),
-    "weekly_limit": lambda diag: WeeklyLimitReached(datetime.fromisoformat(diag.message_detail or "")),
-    "job_not_found": lambda diag: JobNotFound(),
-    "partition_valid": lambda diag: InvalidInput(
-        diag.table_name or "", "partition_valid", "a table of this name is there and is no partition"
-    ),
-    "conversation.sessions_user_id_fkey": lambda diag: ProfileNotFound(),
-    "sessions_scenario_id_fkey": lambda diag: ScenarioNotFound(),
-    "messages_session_id_fkey": lambda diag: SessionNotFound(),
-    "messages_user_id_fkey": lambda diag: ProfileNotFound(),
-    "messages_archive_session_id_fkey": lambda diag: SessionNotFound(),
-    "messages_archive_user_id_fkey": lambda diag: ProfileNotFound(),
-    "logs_user_id_fkey": lambda diag: ProfileNotFound(),
-    "logs_session_id_fkey": lambda diag: SessionNotFound(),
-    "generated_reports_session_id_fkey": lambda diag: SessionNotFound(),
-    "report_access_log_report_id_fkey": lambda diag: ReportNotFound(),
-    "report_expiry_changes_report_id_fkey": lambda diag: ReportNotFound(),
-    "calculator2_sessions_report_token_fkey": lambda diag: ReportNotFound(),
-    "sessions_user_id_fkey": lambda diag: UserNotFound(),
-    "user_api_keys_user_id_fkey": lambda diag: UserNotFound(),
-    "user_progress_user_id_fkey": lambda diag: UserNotFound(),
-    "export_history_user_id_fkey": lambda diag: UserNotFound(),
-}
+class StepFailed(CarnivoreError):
+    """A part of a maintenance step failed. `did` counts what was done, `first` is the first failure."""
 
-# The field that a check is about, where the check does not begin with the column's name.
-_FIELDS = {
-    "email_valid": "email",
-    "email_format": "email",
-    "email_printable": "email",
-    "email_with_erased": "email",
-    "profiles_id_fkey": "id",
-    "message_counts_not_negative": "message_count_main",
-    "payment_id_with_completed": "stripe_payment_id",
-    "payment_id_not_empty": "stripe_payment_id",
-    "questionnaire_not_empty": "questionnaire_data",
-    "form_data_is_object": "form_data",
-    "expiry_in_future": "expires_at",
-    "expiry_within_ten_years": "expires_at",
-    "expiry_after_creation": "expires_at",
-    "calculator2_sessions_pricing_tier_fkey": "pricing_tier",
-    "code_valid": "code",
-    "event_id_valid": "id",
-    "completed_at_with_completed": "completed_at",
-    "deleted_at_with_erased": "deleted_at",
-    "messages_role_chat_type_valid": "role",
-    "logs_event_type_fkey": "event_type",
-    "per_is_the_week": "per",
-    "last_access_after_creation": "last_accessed_at",
-    "last_active_after_creation": "last_active_at",
-    "session_table_with_key": "session_key",
-    "file_with_completed": "file_url",
-    "file_url_with_completed": "file_url",
-    "error_message_with_failed": "error_message",
-    "facts_with_dropped": "dropped_at",
-    "reports_within_accesses": "reports",
-}
-
-# By SQLSTATE, or by its class (its first two characters).
-_CODES: dict[str, type[CarnivoreError]] = {
-    "08": Unavailable,
-    "40": Busy,
-    "42501": PermissionRefused,
-    "42703": SchemaMismatch,
-    "42883": SchemaMismatch,
-    "42P01": SchemaMismatch,
-    "3F000": SchemaMismatch,
-    "53": Unavailable,
-    "55P03": Busy,
-    "57014": Busy,
-    "57P": Unavailable,
-}
+    def __init__(self, did: dict[str, int], failed: dict[str, CarnivoreError]) -> None:
+        self.did = did
+        self.first = next(iter(failed.values()))
+        super().__init__("; ".join(f"{name}: {error}" for name, error in failed.items()))
 
 
-def _field_of(rule: str) -> str:
-    if rule in _FIELDS:
-        return _FIELDS[rule]
-    for suffix in ("_valid", "_not_empty", "_not_negative", "_positive", "_length", "_in_range"):
-        if rule.endswith(suffix):
-            return rule.removesuffix(suffix)
-    return rule
+class NotReadable(CarnivoreError):
+    """The connected role cannot read what was asked for. `reason` names SQLSTATE and object."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
 
 
-def translate(error: psycopg.Error) -> CarnivoreError:  # noqa: PLR0911 - a table, read from above
-    """The package's exception for one of the driver's."""
-    diag = error.diag
-    code = error.sqlstate or ""
-    rule = diag.constraint_name
-    for name in (f"{diag.schema_name}.{rule}", rule):
-        if name in _RULES:
-            return _RULES[name](diag)
-    if code == "23505":
-        return AlreadyExists(rule or "")
-    if code in {"23514", "23503"} and rule:
-        return InvalidInput(_field_of(rule), rule)
-    if code == "23502":
-        return InvalidInput(diag.column_name or "value", "required")
-    # 22: PostgreSQL could not take the value; 54: it is too deep or too large; and DataError alone:
-    # the driver refused it before it was sent (a NUL character, a date out of range).
-    if code[:2] in {"22", "54"} or isinstance(error, psycopg.DataError):
-        return InvalidInput(diag.column_name or "value", f"not representable in PostgreSQL {code}".strip())
-    for known in (code, code[:3], code[:2]):
-        if known in _CODES:
-            return _CODES[known]()
-    if not code and isinstance(error, psycopg.OperationalError):
-        return Unavailable()
-    return DatabaseError(error.sqlstate)
+class ConfigurationError(CarnivoreError):
+    """A setting is missing or wrong, or the installation lacks a part. Nothing was changed."""
 
 
-def safe(error: psycopg.Error | UnicodeEncodeError) -> CarnivoreError:
-    """`translate`, and the driver's error without its text: it stays chained to ours as its cause."""
-    if isinstance(error, UnicodeEncodeError):
-        return InvalidInput("value", "not representable in UTF-8")
-    translated = translate(error)
-    if not isinstance(translated, Unavailable):
-        # It quotes the failing row.
-        error.args = (f"SQLSTATE {error.sqlstate}, rule {error.diag.constraint_name}",)
-    return translated
+class MissingExtra(ConfigurationError):
+    """An optional dependency is not installed. `extra` names what to install."""
+
+    def __init__(self, extra: str, module: str | None) -> None:
+        self.extra = extra
+        super().__init__(f"pip install 'carnivore-db[{extra}]' is needed: {module or 'a module'} is missing")
 
 
-class _Translated:
-    """`with translated:` raises this module's types for the driver's, around what goes past SQLAlchemy."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, psycopg.Error):
-            raise safe(error) from error
-        if isinstance(error, UnicodeEncodeError):
-            raise safe(error) from None  # it holds the value
+class LocalServerError(CarnivoreError):
+    """A private server could not be started, stopped, trusted or made out; the text says why."""
 
 
-translated = _Translated()
-
-
-def _handle(context: ExceptionContext) -> BaseException | None:
-    error = context.original_exception
-    return safe(error) if isinstance(error, psycopg.Error | UnicodeEncodeError) else None
-
-
-def install(engine: Engine) -> None:
-    """Make every statement on `engine` raise this module's types."""
-    event.listen(engine, "handle_error", _handle)
+class PostgreSQLNotFound(LocalServerError):
+    """No PostgreSQL server is installed that could be started; the text says what to install."""

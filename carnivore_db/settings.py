@@ -18,6 +18,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from carnivore_db.errors import ConfigurationError
+
 DRIVER = "postgresql+psycopg"
 
 
@@ -146,7 +148,9 @@ class Settings(BaseSettings):
 
     @property
     def url(self) -> URL:
-        """The database's URL. Raises LookupError when none is set."""
+        """The database's URL. Raises ConfigurationError when none is set."""
         if self.database_url is None:
-            raise LookupError("DATABASE_URL is not set. For a private PostgreSQL: carnivore-db local start")
+            raise ConfigurationError(
+                "DATABASE_URL is not set. For a private PostgreSQL: carnivore-db local start"
+            )
         return parse_url(self.database_url.get_secret_value())

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from carnivore_db import Database
-from carnivore_db.local import LocalPostgres, server
+from carnivore_db.dev.local import LocalPostgres, server
 from tests.support import document
 from tests.support.databases import APPLICATION, Shape, TestDatabase, in_memory
 

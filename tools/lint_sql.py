@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alembic import command
 
-from carnivore_db import migrations
+from carnivore_db.schema import migrations
 
 
 def main() -> int:

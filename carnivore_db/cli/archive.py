@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 
 from carnivore_db.cli.terminal import bars, console, explained, problems
 from carnivore_db.database import Database
+from carnivore_db.kit.extras import extra
 
 app = typer.Typer(help="Old months in cold storage.", no_args_is_help=True)
 
@@ -219,9 +220,9 @@ def restore(
     """
     with explained(), closing(Database()) as db:
         if table not in TABLES:
-            raise LookupError("the archive knows report_access_log and logs")
+            raise typer.BadParameter("the archive knows report_access_log and logs")
         if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", month) or month.startswith("0000"):
-            raise LookupError("a month is written YYYY-MM")
+            raise typer.BadParameter("a month is written YYYY-MM")
         with _progress(as_json) as on_step:
             done = _module("restore").restore(
                 db.engine,
@@ -253,10 +254,6 @@ def _size(number: int | None) -> str:
 
 
 def _module(name: str) -> ModuleType:
-    try:
-        # Here, because the command line must start without the extra `operations`.
-        from carnivore_db.partitions import archive, restore  # noqa: PLC0415
-    except ImportError as error:
-        needed = f"the archive needs pip install 'carnivore-db[operations]' ({error.name} is missing)"
-        raise LookupError(needed) from None
-    return {"archive": archive, "restore": restore}[name]
+    with extra("operations"):
+        from carnivore_db.operations.archive import restore, run  # noqa: PLC0415
+    return {"archive": run, "restore": restore}[name]

@@ -19,6 +19,7 @@ from rich.table import Column, Table
 from carnivore_db import identity
 from carnivore_db.cli.terminal import bars, console, explained, problems
 from carnivore_db.database import Database
+from carnivore_db.kit.extras import extra
 from carnivore_db.vocabulary import exports
 from carnivore_db.vocabulary.models import Export, ExportStatus
 
@@ -168,9 +169,6 @@ def expire() -> None:
 
 
 def _worker() -> ModuleType:
-    try:
-        from carnivore_db.vocabulary import export_worker  # noqa: PLC0415 - an extra of its own
-    except ImportError as error:
-        needed = f"exports need pip install 'carnivore-db[exports]' ({error.name} is missing)"
-        raise LookupError(needed) from None
-    return export_worker
+    with extra("exports"):
+        from carnivore_db.vocabulary.exports import worker  # noqa: PLC0415
+    return worker

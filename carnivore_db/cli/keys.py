@@ -7,8 +7,9 @@ import typer
 
 from carnivore_db.cli.terminal import bars, console, explained, problems
 from carnivore_db.database import Database
-from carnivore_db.vocabulary import encryption, key_jobs
-from carnivore_db.vocabulary.encryption import Keyring
+from carnivore_db.vocabulary.keys import encryption
+from carnivore_db.vocabulary.keys import jobs as key_jobs
+from carnivore_db.vocabulary.keys.encryption import Keyring
 
 app = typer.Typer(help="Encryption of learners' API keys.", no_args_is_help=True)
 

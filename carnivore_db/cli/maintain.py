@@ -16,12 +16,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from carnivore_db import maintenance, retention
 from carnivore_db.cli.terminal import console, explained, problems
 from carnivore_db.database import Database
-from carnivore_db.maintenance import Outcome, Step
-from carnivore_db.partitions.locks import MAINTENANCE, turn
-from carnivore_db.retention import Pace
+from carnivore_db.operations import maintenance, retention
+from carnivore_db.operations.locks import MAINTENANCE, turn
+from carnivore_db.operations.maintenance import Outcome, Step
+from carnivore_db.operations.retention import Pace
 
 app = typer.Typer()
 

@@ -10,9 +10,9 @@ from rich.table import Column, Table
 
 from carnivore_db.cli.terminal import bars, console, explained, problems
 from carnivore_db.database import Database
-from carnivore_db.partitions.apply import Outcome, apply, statements
-from carnivore_db.partitions.plan import Action, Policy, plan
-from carnivore_db.partitions.state import read_state
+from carnivore_db.operations.partitions.apply import Outcome, apply, statements
+from carnivore_db.operations.partitions.plan import Action, Policy, plan
+from carnivore_db.operations.partitions.state import read_state
 
 app = typer.Typer(help="Partitions by month.", no_args_is_help=True)
 

@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 from sqlalchemy import URL, create_engine, pool
 
-from carnivore_db import local, migrations
-from carnivore_db.catalog import files, reference
-from carnivore_db.catalog.render import render
-from carnivore_db.catalog.snapshot import take
-from carnivore_db.catalog.verify import verify as run_verify
 from carnivore_db.cli.terminal import bars, console, explained
-from carnivore_db.demo import story
+from carnivore_db.dev import local
+from carnivore_db.dev.demo import story
+from carnivore_db.errors import ConfigurationError
+from carnivore_db.operations.verify.checks import verify as run_verify
+from carnivore_db.operations.verify.render import render
+from carnivore_db.schema import files, migrations, reference
+from carnivore_db.schema.snapshot import take
 from carnivore_db.settings import Settings
 
 app = typer.Typer()
@@ -30,7 +31,7 @@ def _with_progress(title: str, url: URL, revision: str, *, down: bool = False) -
     order = migrations.history()
     at = migrations.current(url)
     if at is not None and at not in order:
-        raise LookupError(f"the database is at revision {at}, which this package does not know")
+        raise ConfigurationError(f"the database is at revision {at}, which this package does not know")
     done = 0 if at is None else order.index(at) + 1
     with bars() as progress:
         task = progress.add_task(title, total=done if down else len(order) - done)
@@ -105,7 +106,7 @@ def psql() -> None:
         url = _url()
         found = shutil.which("psql")
         if found is None:
-            raise LookupError("psql is not installed")
+            raise ConfigurationError("psql is not installed")
     # The password goes through the environment: everybody may read the arguments of a process.
     secret = {"PGPASSWORD": str(url.password)} if url.password else {}
     dsn = url._replace(drivername="postgresql", password=None).render_as_string(hide_password=False)

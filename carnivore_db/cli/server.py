@@ -5,8 +5,10 @@ from typing import Annotated
 import typer
 from sqlalchemy import create_engine, pool, text
 
-from carnivore_db import local_persistent, postgres_install
 from carnivore_db.cli.terminal import console, explained, problems
+from carnivore_db.dev import persistent as local_persistent
+from carnivore_db.dev import postgres_install
+from carnivore_db.errors import PostgreSQLNotFound
 
 LOCAL_DATABASE = "carnivore"
 
@@ -20,7 +22,7 @@ def check(
     """Say which PostgreSQL would be used, or what to install."""
     try:
         found = postgres_install.find_postgres()
-    except postgres_install.PostgreSQLNotFound as error:
+    except PostgreSQLNotFound as error:
         if not quiet:
             problems.print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None

@@ -11,10 +11,11 @@ import typer
 from sqlalchemy import create_engine, pool
 
 from carnivore_db.cli.terminal import COULD_NOT_LOOK, console, explained, problems
+from carnivore_db.kit.extras import extra
+from carnivore_db.operations.stats.alerts import alerts
+from carnivore_db.operations.stats.read import Stats, read
+from carnivore_db.operations.stats.render import render
 from carnivore_db.settings import Settings
-from carnivore_db.stats.alerts import alerts
-from carnivore_db.stats.read import Stats, read
-from carnivore_db.stats.render import render
 
 app = typer.Typer()
 
@@ -48,11 +49,13 @@ def stats(
         with engine.connect() as connection:
             seen = read(connection, settings, now=datetime.now(UTC))
         if plot is not None:
-            from carnivore_db.stats import plot as picture  # noqa: PLC0415 - an extra of its own
+            with extra("operations"):
+                from carnivore_db.operations.stats import plot as picture  # noqa: PLC0415
 
             _write(picture.write, seen, plot)
         if prometheus is not None:
-            from carnivore_db.stats import prometheus as textfile  # noqa: PLC0415 - an extra of its own
+            with extra("operations"):
+                from carnivore_db.operations.stats import prometheus as textfile  # noqa: PLC0415
 
             _write(textfile.write, seen, prometheus)
     if as_json:

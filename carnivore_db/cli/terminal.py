@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy.exc import DBAPIError
 
-from carnivore_db import local
 from carnivore_db.errors import CarnivoreError, Unavailable
 
 COULD_NOT_LOOK = 2
@@ -28,12 +27,8 @@ def explained() -> Iterator[None]:
         yield
     except Unavailable as error:
         problem = str(error.__cause__ or error).partition("\n")[0]
-    except (LookupError, TimeoutError, CommandError, CarnivoreError, local.LocalServerError) as error:
+    except (TimeoutError, CommandError, CarnivoreError) as error:
         problem = str(error)
-    except ImportError as error:
-        problem = (
-            f"{error.name} is not installed; pip install 'carnivore-db[exports,operations,stripe]' brings it"
-        )
     except SettingsError as error:
         problem = f"{error}: not JSON"
     except ValidationError as error:

@@ -13,7 +13,7 @@ import psycopg
 from sqlalchemy import Engine, text
 
 from carnivore_db.errors import Busy, CarnivoreError, Unavailable
-from carnivore_db.inputs import BatchSize, validated
+from carnivore_db.kit.inputs import BatchSize, validated
 
 Cleanup = Literal["delete_expired_sessions", "delete_old_logs"]
 Job = Literal["reset_weekly_limits", "delete_expired_sessions", "delete_old_logs", "archive_messages"]

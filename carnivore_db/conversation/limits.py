@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from carnivore_db.conversation.models import Limit, RateLimit
 from carnivore_db.errors import NotFound
-from carnivore_db.inputs import validated
-from carnivore_db.rows import FRESH, one
+from carnivore_db.kit.inputs import validated
+from carnivore_db.kit.rows import FRESH, one
 
 Allowed = Annotated[int, Field(strict=True, ge=1, le=100_000)]
 Span = Annotated[timedelta, Field(ge=timedelta(seconds=1), le=timedelta(days=7))]

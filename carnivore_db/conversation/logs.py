@@ -1,7 +1,5 @@
 """The log of events (document 20251110150000): the service appends and searches, a person reads their own."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
 from uuid import UUID
 
 from pydantic import AwareDatetime
@@ -10,23 +8,9 @@ from sqlalchemy.orm import Session
 
 from carnivore_db.conversation.models import EventType, Level, Log
 from carnivore_db.conversation.payloads import Code, Description, FactsInput
-from carnivore_db.inputs import Limit, validated
-from carnivore_db.rows import FRESH
-
-
-class Cursor(NamedTuple):
-    """Where a page ended."""
-
-    created_at: AwareDatetime
-    id: UUID
-
-
-@dataclass(frozen=True)
-class Page:
-    """Events newest first; `next` is the cursor of the page behind, or None at the end."""
-
-    events: list[Log]
-    next: Cursor | None
+from carnivore_db.kit.inputs import Limit, validated
+from carnivore_db.kit.paging import Cursor, Page, page_of
+from carnivore_db.kit.rows import FRESH
 
 
 @validated
@@ -70,7 +54,7 @@ def search(
     since: AwareDatetime | None = None,
     limit: Limit = 100,
     after: Cursor | None = None,
-) -> Page:
+) -> Page[Log]:
     """Events newest first that fit everything given; `metadata` is what theirs must contain.
 
     `since` (with a time zone) leaves whole months out. Pass the last page's `next` as `after`.
@@ -82,12 +66,10 @@ def search(
     if since is not None:
         rows = rows.where(Log.created_at >= since)
     if after is not None:
-        rows = rows.where(tuple_(Log.created_at, Log.id) < after)
+        rows = rows.where(tuple_(Log.created_at, Log.id) < tuple_(*after))
     rows = rows.order_by(Log.created_at.desc(), Log.id.desc()).limit(limit + 1)
     found = list(tx.scalars(rows, execution_options=FRESH))
-    shown = found[:limit]
-    more = len(found) > limit
-    return Page(shown, Cursor(shown[-1].created_at, shown[-1].id) if more else None)
+    return page_of(found, limit, lambda event: (event.created_at, event.id))
 
 
 @validated

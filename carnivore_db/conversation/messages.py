@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from pydantic import AwareDatetime
@@ -13,18 +13,12 @@ from sqlalchemy.orm import Session
 from carnivore_db.conversation.models import ArchivedMessage, ChatType, Message, Role
 from carnivore_db.conversation.payloads import Content
 from carnivore_db.errors import AlreadyExists
-from carnivore_db.inputs import Limit, validated
-from carnivore_db.rows import FRESH
+from carnivore_db.kit.inputs import Limit, validated
+from carnivore_db.kit.paging import Cursor, Page, page_of
+from carnivore_db.kit.rows import FRESH
 
 _SENT_TWICE = "idx_messages_client_message_id"
 Sent = TypeVar("Sent", Message, ArchivedMessage)
-
-
-class Cursor(NamedTuple):
-    """Where a page ended."""
-
-    sent_at: AwareDatetime
-    id: UUID
 
 
 @dataclass(frozen=True)
@@ -38,14 +32,6 @@ class StoredMessage:
     content: str = field(repr=False)
     sent_at: datetime
     archived_at: datetime | None
-
-
-@dataclass(frozen=True)
-class Page:
-    """Messages in order; `next` is the cursor of the page behind, or None at the end."""
-
-    messages: list[StoredMessage]
-    next: Cursor | None
 
 
 @validated
@@ -109,7 +95,7 @@ def page(
     limit: Limit = 50,
     after: Cursor | None = None,
     newest_first: bool = False,
-) -> Page:
+) -> Page[StoredMessage]:
     """A session's messages in order, archived ones among them; of both chats, or of one.
 
     Pass the last page's `next` as `after`, with the same `newest_first`: messages that were sent at the same
@@ -121,9 +107,7 @@ def page(
     both = union_all(*(select(*half.c) for half in halves)).subquery()
     rows = select(*both.c).order_by(*_order(both.c, newest_first)).limit(limit + 1)
     found = [StoredMessage(**row._mapping) for row in tx.execute(rows)]
-    shown = found[:limit]
-    more = len(found) > limit
-    return Page(shown, Cursor(shown[-1].sent_at, shown[-1].id) if more else None)
+    return page_of(found, limit, lambda message: (message.sent_at, message.id))
 
 
 def _part(
@@ -143,7 +127,7 @@ def _part(
     if chat_type is not None:
         rows = rows.where(kind.chat_type == chat_type)
     if after is not None:
-        rows = rows.where(place < after if newest_first else place > after)
+        rows = rows.where(place < tuple_(*after) if newest_first else place > tuple_(*after))
     return rows.order_by(*_order(kind, newest_first)).limit(limit)
 
 

@@ -5,12 +5,11 @@ revisions; `docs/schema.md` shows the two together.
 """
 
 from datetime import timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import (
     CheckConstraint,
-    Enum,
     ForeignKey,
     Identity,
     Index,
@@ -24,10 +23,23 @@ from sqlalchemy import (
     text,
     true,
 )
-from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy.dialects.postgresql import CITEXT, INTERVAL
+from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.types import TypeEngine, UserDefinedType
 
-from carnivore_db.base import AUTH_USERS, Base, CaseInsensitiveText, JsonObject, Moment, Now, one_of
+from carnivore_db.errors import ProfileNotFound, ScenarioNotFound, SessionNotFound
+from carnivore_db.schema.base import (
+    AUTH_USERS,
+    Base,
+    JsonObject,
+    Moment,
+    Now,
+    counter,
+    enum,
+    one_of,
+    uuid_key,
+)
 
 SCHEMA = "conversation"
 
@@ -42,16 +54,22 @@ COMPLETED = text("is_completed")
 OPEN = text("NOT is_completed")
 
 
-def _enum(name: str, values: Any) -> Enum:
-    return Enum(*get_args(values), name=name, schema=SCHEMA)
+class CaseInsensitiveText(UserDefinedType[str]):
+    """citext whose equality ignores case under any search_path.
 
+    citext's own operators are found only where its schema is in the path. Elsewhere `=` is that of text,
+    which asks the column's collation.
+    """
 
-def _key() -> Mapped[UUID]:
-    return mapped_column(primary_key=True, server_default=text("gen_random_uuid()"), comment="Identity.")
+    cache_ok = True
 
+    def get_col_spec(self, **_: object) -> str:
+        """As CREATE TABLE writes it, with the schema of citext in the search path."""
+        return "citext COLLATE conversation.case_insensitive"
 
-def _count(comment: str) -> Mapped[int]:
-    return mapped_column(Integer, server_default=text("0"), comment=comment)
+    def compare_against_backend(self, dialect: Dialect, conn_type: TypeEngine[Any]) -> bool:
+        """Alembic's question: is the column of this type? Collations are the snapshot's to compare."""
+        return isinstance(conn_type, CITEXT)
 
 
 class Profile(Base):
@@ -62,16 +80,23 @@ class Profile(Base):
             "current_week_completion_count >= 0", name="current_week_completion_count_not_negative"
         ),
         CheckConstraint("btrim(email::text) <> ''", name="email_not_empty"),
-        CheckConstraint("email::text COLLATE \"C\" ~ '^[!-~]*$'", name="email_printable"),
+        CheckConstraint(
+            "email::text COLLATE \"C\" ~ '^[!-~]*$'", name="email_printable", info={"field": "email"}
+        ),
         CheckConstraint("char_length(email::text) <= 255", name="email_length"),
         CheckConstraint(
             "week_reset_date = date_trunc('week', week_reset_date AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'",
             name="week_reset_date_valid",
         ),
-        CheckConstraint("erased_at IS NULL OR deleted_at IS NOT NULL", name="deleted_at_with_erased"),
+        CheckConstraint(
+            "erased_at IS NULL OR deleted_at IS NOT NULL",
+            name="deleted_at_with_erased",
+            info={"field": "deleted_at"},
+        ),
         CheckConstraint(
             "erased_at IS NULL OR email::text COLLATE \"C\" LIKE 'erased-%@erased.invalid'",
             name="email_with_erased",
+            info={"field": "email"},
         ),
         UniqueConstraint("email"),
         Index("idx_profiles_email", "email", postgresql_ops={"email": "text_ops"}),
@@ -80,15 +105,15 @@ class Profile(Base):
     )
 
     id: Mapped[UUID] = mapped_column(
-        ForeignKey(AUTH_USERS.c.id, onupdate="CASCADE", ondelete="CASCADE"),
+        ForeignKey(AUTH_USERS.c.id, onupdate="CASCADE", ondelete="CASCADE", info={"field": "id"}),
         primary_key=True,
         comment="Identity: auth.uid() of the person.",
     )
     email: Mapped[str] = mapped_column(
         CaseInsensitiveText, comment="The person's address; case does not matter."
     )
-    completed_scenario_count: Mapped[int] = _count("Completed sessions; a trigger's.")
-    current_week_completion_count: Mapped[int] = _count(
+    completed_scenario_count: Mapped[int] = counter("Completed sessions; a trigger's.")
+    current_week_completion_count: Mapped[int] = counter(
         "Completed sessions since the Monday before week_reset_date; a trigger's."
     )
     week_reset_date: Mapped[Moment] = mapped_column(
@@ -136,10 +161,16 @@ class Scenario(Base):
 class RolePlay(Base):
     __tablename__ = "sessions"
     __table_args__ = (
-        CheckConstraint("is_completed = (completed_at IS NOT NULL)", name="completed_at_with_completed"),
+        CheckConstraint(
+            "is_completed = (completed_at IS NOT NULL)",
+            name="completed_at_with_completed",
+            info={"field": "completed_at"},
+        ),
         CheckConstraint("completed_at IS NULL OR completed_at >= started_at", name="completed_at_in_range"),
         CheckConstraint(
-            "message_count_main >= 0 AND message_count_helper >= 0", name="message_counts_not_negative"
+            "message_count_main >= 0 AND message_count_helper >= 0",
+            name="message_counts_not_negative",
+            info={"field": "message_count_main"},
         ),
         CheckConstraint(
             "duration_seconds IS NULL OR duration_seconds >= 0", name="duration_seconds_not_negative"
@@ -165,12 +196,14 @@ class RolePlay(Base):
         },
     )
 
-    id: Mapped[UUID] = _key()
+    id: Mapped[UUID] = uuid_key()
     user_id: Mapped[UUID] = mapped_column(
-        ForeignKey(Profile.id, onupdate="CASCADE", ondelete="CASCADE"), comment="The person who plays."
+        ForeignKey(Profile.id, onupdate="CASCADE", ondelete="CASCADE", info={"raises": ProfileNotFound}),
+        comment="The person who plays.",
     )
     scenario_id: Mapped[int] = mapped_column(
-        ForeignKey(Scenario.id, onupdate="CASCADE", ondelete="RESTRICT"), comment="The scene."
+        ForeignKey(Scenario.id, onupdate="CASCADE", ondelete="RESTRICT", info={"raises": ScenarioNotFound}),
+        comment="The scene.",
     )
     is_completed: Mapped[bool] = mapped_column(
         server_default=false(), comment="The scene was played to its end."
@@ -180,8 +213,8 @@ class RolePlay(Base):
     completed_at: Mapped[Moment | None] = mapped_column(
         comment="When it was completed; set by a trigger when not given."
     )
-    message_count_main: Mapped[int] = _count("Messages of the main chat; a trigger's.")
-    message_count_helper: Mapped[int] = _count("Messages of the helper's chat; a trigger's.")
+    message_count_main: Mapped[int] = counter("Messages of the main chat; a trigger's.")
+    message_count_helper: Mapped[int] = counter("Messages of the helper's chat; a trigger's.")
     duration_seconds: Mapped[int | None] = mapped_column(
         Integer, comment="From start to completion; a trigger's."
     )
@@ -196,6 +229,7 @@ class Message(Base):
             "(role, chat_type) IN (('main_assistant', 'main'), ('helper_assistant', 'helper'),"
             " ('user', 'main'), ('user', 'helper'))",
             name="messages_role_chat_type_valid",
+            info={"field": "role"},
         ),
         Index("idx_messages_session_time_id", "session_id", "sent_at", "id"),
         Index("idx_messages_chat_type", "session_id", "chat_type", "sent_at", "id"),
@@ -212,13 +246,14 @@ class Message(Base):
         {"schema": SCHEMA, "comment": "What was said in a session."},
     )
 
-    id: Mapped[UUID] = _key()
+    id: Mapped[UUID] = uuid_key()
     session_id: Mapped[UUID] = mapped_column(
-        ForeignKey(RolePlay.id, onupdate="CASCADE", ondelete="CASCADE"), comment="The session."
+        ForeignKey(RolePlay.id, onupdate="CASCADE", ondelete="CASCADE", info={"raises": SessionNotFound}),
+        comment="The session.",
     )
-    role: Mapped[Role] = mapped_column(_enum("message_role", Role), comment="Who said it.")
+    role: Mapped[Role] = mapped_column(enum("message_role", SCHEMA, Role), comment="Who said it.")
     chat_type: Mapped[ChatType] = mapped_column(
-        _enum("chat_type_enum", ChatType), comment="The chat that it was said in: main or helper."
+        enum("chat_type_enum", SCHEMA, ChatType), comment="The chat that it was said in: main or helper."
     )
     content: Mapped[str] = mapped_column(
         Text, comment="What was said, at most 8,000 characters; never changes."
@@ -228,7 +263,7 @@ class Message(Base):
     )
     created_at: Mapped[Now] = mapped_column(comment="When the row was made.")
     user_id: Mapped[UUID] = mapped_column(
-        ForeignKey(Profile.id, onupdate="CASCADE", ondelete="CASCADE"),
+        ForeignKey(Profile.id, onupdate="CASCADE", ondelete="CASCADE", info={"raises": ProfileNotFound}),
         comment="The session's person; a trigger's. Row security asks it.",
     )
     client_message_id: Mapped[UUID | None] = mapped_column(
@@ -249,14 +284,16 @@ class ArchivedMessage(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, comment="Identity, as it was.")
     session_id: Mapped[UUID] = mapped_column(
-        ForeignKey(RolePlay.id, onupdate="CASCADE", ondelete="CASCADE"), comment="The session."
+        ForeignKey(RolePlay.id, onupdate="CASCADE", ondelete="CASCADE", info={"raises": SessionNotFound}),
+        comment="The session.",
     )
     user_id: Mapped[UUID] = mapped_column(
-        ForeignKey(Profile.id, onupdate="CASCADE", ondelete="CASCADE"), comment="The session's person."
+        ForeignKey(Profile.id, onupdate="CASCADE", ondelete="CASCADE", info={"raises": ProfileNotFound}),
+        comment="The session's person.",
     )
-    role: Mapped[Role] = mapped_column(_enum("message_role", Role), comment="Who said it.")
+    role: Mapped[Role] = mapped_column(enum("message_role", SCHEMA, Role), comment="Who said it.")
     chat_type: Mapped[ChatType] = mapped_column(
-        _enum("chat_type_enum", ChatType), comment="The chat that it was said in."
+        enum("chat_type_enum", SCHEMA, ChatType), comment="The chat that it was said in."
     )
     content: Mapped[str] = mapped_column(Text, comment="What was said; never changes.")
     sent_at: Mapped[Moment] = mapped_column(comment="When it was said.")
@@ -282,7 +319,7 @@ class EventType(Base):
 class Log(Base):
     __tablename__ = "logs"
     __table_args__ = (
-        CheckConstraint(one_of("level", get_args(Level)), name="level_valid"),
+        CheckConstraint(one_of("level", Level), name="level_valid"),
         Index("idx_logs_event_type", "event_type"),
         Index("idx_logs_created_at", text("created_at DESC")),
         Index("idx_logs_level_created", "level", text("created_at DESC")),
@@ -301,14 +338,16 @@ class Log(Base):
     )
     level: Mapped[Level] = mapped_column(Text, comment="error, warn, info or debug.")
     event_type: Mapped[str] = mapped_column(
-        String(50), ForeignKey(EventType.code, onupdate="CASCADE"), comment="What happened."
+        String(50),
+        ForeignKey(EventType.code, onupdate="CASCADE", info={"field": "event_type"}),
+        comment="What happened.",
     )
     user_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey(Profile.id, onupdate="CASCADE", ondelete="SET NULL"),
+        ForeignKey(Profile.id, onupdate="CASCADE", ondelete="SET NULL", info={"raises": ProfileNotFound}),
         comment="The person it was about, while there.",
     )
     session_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey(RolePlay.id, onupdate="CASCADE", ondelete="SET NULL"),
+        ForeignKey(RolePlay.id, onupdate="CASCADE", ondelete="SET NULL", info={"raises": SessionNotFound}),
         comment="The session it was about, while there.",
     )
     # `metadata` is SQLAlchemy's own name on a model.
@@ -321,10 +360,14 @@ class Log(Base):
 class RateLimit(Base):
     __tablename__ = "rate_limits"
     __table_args__ = (
-        CheckConstraint(one_of("code", get_args(Limit)), name="code_valid"),
+        CheckConstraint(one_of("code", Limit), name="code_valid"),
         CheckConstraint("allowed BETWEEN 1 AND 100000", name="allowed_in_range"),
         CheckConstraint("per BETWEEN interval '1 second' AND interval '7 days'", name="per_in_range"),
-        CheckConstraint("code <> 'completed_scenarios' OR per = interval '7 days'", name="per_is_the_week"),
+        CheckConstraint(
+            "code <> 'completed_scenarios' OR per = interval '7 days'",
+            name="per_is_the_week",
+            info={"field": "per"},
+        ),
         {
             "schema": SCHEMA,
             "comment": "How much a person may do in which time; the service's to change.",

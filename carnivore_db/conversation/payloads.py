@@ -4,11 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from carnivore_db.base import JsonObject
 from carnivore_db.conversation.models import CODE_PATTERN
-from carnivore_db.inputs import FilledText, Payload, Text, payload
-
-KIB = 1024
+from carnivore_db.kit.inputs import KIB, FilledText, Payload, Text, payload
+from carnivore_db.schema.base import JsonObject
 
 Code = Annotated[str, Field(strict=True, pattern=CODE_PATTERN, max_length=50)]
 Content = Annotated[Text, Field(max_length=8000)]

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from carnivore_db.conversation.models import Profile
 from carnivore_db.errors import ProfileNotFound
-from carnivore_db.inputs import Email, validated
-from carnivore_db.rows import one
+from carnivore_db.kit.inputs import Email, validated
+from carnivore_db.kit.rows import first, one
 
 # A week that is over has no completion after it: whoever completes a session begins the new week.
 _ALLOWANCE = text("""
@@ -53,17 +53,13 @@ def get(tx: Session, user_id: UUID) -> Profile:
 
     Raises ProfileNotFound, also for a row that the caller may not see.
     """
-    return _find(tx, Profile.id == user_id)
+    return one(tx, select(Profile).where(Profile.id == user_id), ProfileNotFound)
 
 
 @validated
-def find_by_email(tx: Session, email: Email) -> Profile:
-    """The profile of this address, in whatever case. Raises ProfileNotFound."""
-    return _find(tx, Profile.email == email)
-
-
-def _find(tx: Session, which: ColumnElement[bool]) -> Profile:
-    return one(tx, select(Profile).where(which), ProfileNotFound)
+def find_by_email(tx: Session, email: Email) -> Profile | None:
+    """The profile of this address, in whatever case, or None."""
+    return first(tx, select(Profile).where(Profile.email == email))
 
 
 @validated
@@ -97,8 +93,11 @@ def leave(tx: Session) -> datetime:
 
 
 @validated
-def remove(tx: Session, user_id: UUID) -> Profile:
-    """Soft deletion, as the service; done twice it stays as it was. Raises ProfileNotFound."""
+def deactivate(tx: Session, user_id: UUID) -> Profile:
+    """Hide a person and everything of theirs until `restore`, as the service; twice changes nothing.
+
+    Raises ProfileNotFound.
+    """
     return _change(tx, user_id, deleted_at=func.coalesce(Profile.deleted_at, func.now()))
 
 

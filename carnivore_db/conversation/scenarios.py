@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from carnivore_db.conversation.models import Scenario
 from carnivore_db.conversation.payloads import Code, Opening, Title
 from carnivore_db.errors import ScenarioNotFound
-from carnivore_db.inputs import FilledText, validated
-from carnivore_db.rows import FRESH, one
+from carnivore_db.kit.inputs import FilledText, validated
+from carnivore_db.kit.rows import FRESH, one
 
 _PUBLIC = text(
     "SELECT id, title, emoji, sort_order FROM conversation.public_scenarios ORDER BY sort_order, id"

@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-from pydantic import AwareDatetime
 from sqlalchemy import delete, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -11,8 +10,9 @@ from carnivore_db.conversation import scenarios
 from carnivore_db.conversation.models import OPEN, RolePlay, Scenario
 from carnivore_db.conversation.payloads import Code
 from carnivore_db.errors import Busy, SessionCompleted, SessionNotFound
-from carnivore_db.inputs import Limit, validated
-from carnivore_db.rows import FRESH, one
+from carnivore_db.kit.inputs import Limit, validated
+from carnivore_db.kit.paging import Cursor, Page, page_of
+from carnivore_db.kit.rows import FRESH, first, one
 
 _ATTEMPTS = 3
 
@@ -45,8 +45,7 @@ def get(tx: Session, session_id: UUID) -> RolePlay:
 @validated
 def find_open(tx: Session, user_id: UUID) -> RolePlay | None:
     """The person's open session, or None."""
-    mine = select(RolePlay).where(RolePlay.user_id == user_id, ~RolePlay.is_completed)
-    return tx.scalars(mine, execution_options=FRESH).one_or_none()
+    return first(tx, select(RolePlay).where(RolePlay.user_id == user_id, ~RolePlay.is_completed))
 
 
 @validated
@@ -91,17 +90,18 @@ def history(
     *,
     scenario: Code | None = None,
     limit: Limit = 50,
-    before: tuple[AwareDatetime, UUID] | None = None,
-) -> list[RolePlay]:
+    after: Cursor | None = None,
+) -> Page[RolePlay]:
     """A person's completed sessions, newest first; of all scenes, or of the one with this code.
 
-    `before`: `completed_at` and `id` of the last one already seen. An unknown scene has no history.
+    Pass the last page's `next` as `after`. An unknown scene has no history.
     """
     newest = select(RolePlay).where(RolePlay.user_id == user_id, RolePlay.is_completed)
     if scenario is not None:
         scene = select(Scenario.id).where(Scenario.code == scenario).scalar_subquery()
         newest = newest.where(RolePlay.scenario_id == scene)
-    if before is not None:
-        newest = newest.where(tuple_(RolePlay.completed_at, RolePlay.id) < before)
-    newest = newest.order_by(RolePlay.completed_at.desc(), RolePlay.id.desc()).limit(limit)
-    return list(tx.scalars(newest, execution_options=FRESH))
+    if after is not None:
+        newest = newest.where(tuple_(RolePlay.completed_at, RolePlay.id) < tuple_(*after))
+    newest = newest.order_by(RolePlay.completed_at.desc(), RolePlay.id.desc()).limit(limit + 1)
+    found = tx.scalars(newest, execution_options=FRESH).all()
+    return page_of(found, limit, lambda session: (session.completed_at, session.id))

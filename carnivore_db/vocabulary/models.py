@@ -7,14 +7,13 @@ A model states columns, constraints and indexes. Triggers, policies and grants b
 from datetime import date
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Computed,
-    Enum,
     ForeignKey,
     Index,
     Integer,
@@ -29,7 +28,19 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import INET
 from sqlalchemy.orm import Mapped, mapped_column
 
-from carnivore_db.base import EMAIL_CHECK, Base, JsonObject, Moment, Now, json_object, one_of
+from carnivore_db.errors import UserNotFound
+from carnivore_db.schema.base import (
+    EMAIL_CHECK,
+    Base,
+    JsonObject,
+    Moment,
+    Now,
+    counter,
+    enum,
+    json_object,
+    one_of,
+    uuid_key,
+)
 
 SCHEMA = "vocabulary"
 
@@ -50,22 +61,10 @@ CIPHERTEXT = "^enc:v1:[a-z0-9_-]{1,32}:[A-Za-z0-9_-]{39,}$"
 _YEARS = "{0} >= '2000-01-01 00:00:00+00'::timestamptz AND {0} < '2100-01-01 00:00:00+00'::timestamptz"
 
 
-def _enum(name: str, values: Any) -> Enum:
-    return Enum(*get_args(values), name=name, schema=SCHEMA)
-
-
-def _key() -> Mapped[UUID]:
-    return mapped_column(primary_key=True, server_default=text("gen_random_uuid()"), comment="Identity.")
-
-
-def _count(comment: str) -> Mapped[int]:
-    return mapped_column(Integer, server_default=text("0"), comment=comment)
-
-
 class User(Base):
     __tablename__ = "users"
     __table_args__ = (
-        CheckConstraint(EMAIL_CHECK, name="email_format"),
+        CheckConstraint(EMAIL_CHECK, name="email_format", info={"field": "email"}),
         CheckConstraint("username ~ '^[A-Za-z0-9_]{3,}$'", name="username_valid"),
         CheckConstraint("char_length(btrim(full_name)) >= 2", name="full_name_length"),
         CheckConstraint(
@@ -92,7 +91,7 @@ class User(Base):
     )
     avatar_url: Mapped[str | None] = mapped_column(Text, comment="http or https, at most 2,048 characters.")
     spanish_level: Mapped[str] = mapped_column(
-        _enum("spanish_level", Level),
+        enum("spanish_level", SCHEMA, Level),
         server_default="beginner",
         comment="How well the person speaks Spanish.",
     )
@@ -103,13 +102,13 @@ class User(Base):
         server_default=false(), comment="The person has filled in the profile."
     )
     theme: Mapped[str] = mapped_column(
-        _enum("theme", Theme), server_default="light", comment="Colours of the app."
+        enum("theme", SCHEMA, Theme), server_default="light", comment="Colours of the app."
     )
     language: Mapped[str] = mapped_column(
-        _enum("language", Language), server_default="en", comment="Language of the app itself."
+        enum("language", SCHEMA, Language), server_default="en", comment="Language of the app itself."
     )
     default_description_style: Mapped[str] = mapped_column(
-        _enum("description_style", Style),
+        enum("description_style", SCHEMA, Style),
         server_default="conversacional",
         comment="Style in which pictures are described.",
     )
@@ -117,7 +116,7 @@ class User(Base):
         Integer, server_default=text("10"), comment="The person's goal, 1 to 100."
     )
     preferred_difficulty: Mapped[str] = mapped_column(
-        _enum("difficulty", Level), server_default="beginner", comment="Difficulty of new material."
+        enum("difficulty", SCHEMA, Level), server_default="beginner", comment="Difficulty of new material."
     )
     enable_notifications: Mapped[bool] = mapped_column(
         server_default=true(), comment="The person wants to be reminded."
@@ -136,8 +135,8 @@ class LearningSession(Base):
             name="ended_at_in_range",
         ),
         *(
-            CheckConstraint(f"{counter} BETWEEN 0 AND {MOST}", name=f"{counter}_in_range")
-            for counter in (
+            CheckConstraint(f"{number} BETWEEN 0 AND {MOST}", name=f"{number}_in_range")
+            for number in (
                 "duration_minutes",
                 "images_processed",
                 "descriptions_generated",
@@ -158,24 +157,25 @@ class LearningSession(Base):
         },
     )
 
-    id: Mapped[UUID] = _key()
+    id: Mapped[UUID] = uuid_key()
     user_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey(User.id, ondelete="CASCADE"), comment="The learner; NULL for a guest."
+        ForeignKey(User.id, ondelete="CASCADE", info={"raises": UserNotFound}),
+        comment="The learner; NULL for a guest.",
     )
     session_type: Mapped[str] = mapped_column(
-        _enum("session_type", SessionType), comment="description, qa, vocabulary or mixed."
+        enum("session_type", SCHEMA, SessionType), comment="description, qa, vocabulary or mixed."
     )
     started_at: Mapped[Now] = mapped_column(comment="When it began.")
     ended_at: Mapped[Moment | None] = mapped_column(comment="When it ended; NULL while it goes on.")
     duration_minutes: Mapped[int | None] = mapped_column(
         Integer, comment="How long it took; derived from the two moments when not given."
     )
-    images_processed: Mapped[int] = _count("Pictures looked at.")
-    descriptions_generated: Mapped[int] = _count("Descriptions written.")
-    qa_attempts: Mapped[int] = _count("Questions answered.")
-    qa_correct: Mapped[int] = _count("Questions answered correctly.")
-    vocabulary_learned: Mapped[int] = _count("Words learned.")
-    phrases_saved: Mapped[int] = _count("Phrases saved.")
+    images_processed: Mapped[int] = counter("Pictures looked at.")
+    descriptions_generated: Mapped[int] = counter("Descriptions written.")
+    qa_attempts: Mapped[int] = counter("Questions answered.")
+    qa_correct: Mapped[int] = counter("Questions answered correctly.")
+    vocabulary_learned: Mapped[int] = counter("Words learned.")
+    phrases_saved: Mapped[int] = counter("Phrases saved.")
     session_data: Mapped[JsonObject] = mapped_column(
         server_default=text("'{}'::jsonb"), comment="What was learned, a JSON object of at most 64 KiB."
     )
@@ -215,9 +215,10 @@ class UserApiKeys(Base):
         {"schema": SCHEMA, "comment": "A learner's keys of other services, encrypted (001)."},
     )
 
-    id: Mapped[UUID] = _key()
+    id: Mapped[UUID] = uuid_key()
     user_id: Mapped[UUID] = mapped_column(
-        ForeignKey(User.id, ondelete="CASCADE"), comment="The learner, who has one row."
+        ForeignKey(User.id, ondelete="CASCADE", info={"raises": UserNotFound}),
+        comment="The learner, who has one row.",
     )
     openai_api_key: Mapped[str | None] = _ciphertext("OpenAI")
     unsplash_api_key: Mapped[str | None] = _ciphertext("Unsplash")
@@ -262,24 +263,26 @@ class UserProgress(Base):
         },
     )
 
-    id: Mapped[UUID] = _key()
-    user_id: Mapped[UUID] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"), comment="The learner.")
-    total_descriptions: Mapped[int] = _count("Descriptions written.")
-    total_images: Mapped[int] = _count("Pictures looked at.")
-    total_questions_answered: Mapped[int] = _count("Questions answered.")
-    total_questions_correct: Mapped[int] = _count("Questions answered correctly.")
-    total_vocabulary_learned: Mapped[int] = _count("Words learned.")
-    total_phrases_saved: Mapped[int] = _count("Phrases saved.")
-    total_sessions: Mapped[int] = _count("Ended sessions.")
-    total_time_spent_minutes: Mapped[int] = _count("Their duration.")
-    current_streak_days: Mapped[int] = _count(
+    id: Mapped[UUID] = uuid_key()
+    user_id: Mapped[UUID] = mapped_column(
+        ForeignKey(User.id, ondelete="CASCADE", info={"raises": UserNotFound}), comment="The learner."
+    )
+    total_descriptions: Mapped[int] = counter("Descriptions written.")
+    total_images: Mapped[int] = counter("Pictures looked at.")
+    total_questions_answered: Mapped[int] = counter("Questions answered.")
+    total_questions_correct: Mapped[int] = counter("Questions answered correctly.")
+    total_vocabulary_learned: Mapped[int] = counter("Words learned.")
+    total_phrases_saved: Mapped[int] = counter("Phrases saved.")
+    total_sessions: Mapped[int] = counter("Ended sessions.")
+    total_time_spent_minutes: Mapped[int] = counter("Their duration.")
+    current_streak_days: Mapped[int] = counter(
         "Days in a row (UTC) with an ended session, up to last_streak_date."
     )
-    longest_streak_days: Mapped[int] = _count("The longest such row there ever was.")
+    longest_streak_days: Mapped[int] = counter("The longest such row there ever was.")
     last_streak_date: Mapped[date | None] = mapped_column(
         comment="The latest day (UTC) with an ended session."
     )
-    total_points: Mapped[int] = _count("Points that the service awarded.")
+    total_points: Mapped[int] = counter("Points that the service awarded.")
     average_accuracy: Mapped[Decimal] = mapped_column(
         Numeric(5, 2),
         Computed(
@@ -293,11 +296,11 @@ class UserProgress(Base):
         Computed("round(60.0 * total_time_spent_minutes / greatest(total_sessions, 1))", persisted=True),
         comment="Mean duration of an ended session, 0 without any.",
     )
-    mastered_words_count: Mapped[int] = _count(
+    mastered_words_count: Mapped[int] = counter(
         "Words that the app holds for mastered; the learner's to write."
     )
-    learning_words_count: Mapped[int] = _count("Words being learned; the learner's to write.")
-    new_words_count: Mapped[int] = _count("Words not yet begun; the learner's to write.")
+    learning_words_count: Mapped[int] = counter("Words being learned; the learner's to write.")
+    new_words_count: Mapped[int] = counter("Words not yet begun; the learner's to write.")
     last_activity_at: Mapped[Moment | None] = mapped_column(comment="End of the latest ended session.")
     last_description_at: Mapped[Moment | None] = mapped_column(
         comment="End of the latest one for describing, or with a description."
@@ -315,13 +318,13 @@ class UserProgress(Base):
 class Export(Base):
     __tablename__ = "export_history"
     __table_args__ = (
-        CheckConstraint(one_of("export_type", get_args(ExportType)), name="export_type_valid"),
+        CheckConstraint(one_of("export_type", ExportType), name="export_type_valid"),
         CheckConstraint(
             "(export_type, export_format)"
             " IN (('csv', 'csv'), ('json', 'json'), ('anki', 'apkg'), ('pdf', 'pdf'))",
             name="export_format_valid",
         ),
-        CheckConstraint(one_of("status", get_args(ExportStatus)), name="status_valid"),
+        CheckConstraint(one_of("status", ExportStatus), name="status_valid"),
         CheckConstraint("records_count >= 0", name="records_count_not_negative"),
         CheckConstraint("file_size_bytes >= 0", name="file_size_bytes_not_negative"),
         CheckConstraint("retry_count >= 0", name="retry_count_not_negative"),
@@ -333,9 +336,18 @@ class Export(Base):
             "status <> 'completed' OR (records_count IS NOT NULL AND file_size_bytes IS NOT NULL"
             " AND file_url IS NOT NULL AND expires_at IS NOT NULL)",
             name="file_with_completed",
+            info={"field": "file_url"},
         ),
-        CheckConstraint("status = 'completed' OR file_url IS NULL", name="file_url_with_completed"),
-        CheckConstraint("status <> 'failed' OR error_message IS NOT NULL", name="error_message_with_failed"),
+        CheckConstraint(
+            "status = 'completed' OR file_url IS NULL",
+            name="file_url_with_completed",
+            info={"field": "file_url"},
+        ),
+        CheckConstraint(
+            "status <> 'failed' OR error_message IS NOT NULL",
+            name="error_message_with_failed",
+            info={"field": "error_message"},
+        ),
         Index("idx_export_history_user_id", "user_id"),
         Index("idx_export_history_status", "status"),
         Index("idx_export_history_created_at", text("created_at DESC")),
@@ -349,9 +361,10 @@ class Export(Base):
         {"schema": SCHEMA, "comment": "Audit trail and queue of the exports that learners asked for (001)."},
     )
 
-    id: Mapped[UUID] = _key()
+    id: Mapped[UUID] = uuid_key()
     user_id: Mapped[UUID] = mapped_column(
-        ForeignKey(User.id, ondelete="CASCADE"), comment="The learner who asked and whose data it is."
+        ForeignKey(User.id, ondelete="CASCADE", info={"raises": UserNotFound}),
+        comment="The learner who asked and whose data it is.",
     )
     export_type: Mapped[str] = mapped_column(String(50), comment="csv, json, anki or pdf.")
     export_format: Mapped[str] = mapped_column(
@@ -377,7 +390,7 @@ class Export(Base):
     error_message: Mapped[str | None] = mapped_column(
         Text, comment="Why it last failed, at most 500 characters."
     )
-    retry_count: Mapped[int] = _count("How often it was begun again; a trigger counts.")
+    retry_count: Mapped[int] = counter("How often it was begun again; a trigger counts.")
     started_at: Mapped[Moment | None] = mapped_column(comment="When a worker last took it; a trigger's.")
     completed_at: Mapped[Moment | None] = mapped_column(
         comment="When it was completed or failed; a trigger's."

@@ -7,11 +7,9 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from carnivore_db.base import JsonObject
-from carnivore_db.inputs import FilledText, Hidden, Payload, Text, payload
+from carnivore_db.kit.inputs import KIB, FilledText, Hidden, Payload, Text, payload
+from carnivore_db.schema.base import JsonObject
 from carnivore_db.vocabulary.models import MOST, Language, Level, SessionType, Style, Theme
-
-KIB = 1024
 
 Count = Annotated[int, Field(strict=True, ge=0, le=MOST)]
 _STRICT = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)

@@ -13,8 +13,8 @@ from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 from carnivore_db.errors import UserNotFound
-from carnivore_db.inputs import Limit, validated
-from carnivore_db.rows import FRESH, one
+from carnivore_db.kit.inputs import Limit, validated
+from carnivore_db.kit.rows import FRESH, one
 from carnivore_db.vocabulary.models import UserProgress
 
 _RECOMPUTE = text(

@@ -11,8 +11,9 @@ from sqlalchemy import delete, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from carnivore_db.errors import SessionEnded, SessionNotFound
-from carnivore_db.inputs import ClientIP, Limit, Text, UserAgent, validated
-from carnivore_db.rows import FRESH, one
+from carnivore_db.kit.inputs import ClientIP, Limit, Text, UserAgent, validated
+from carnivore_db.kit.paging import Cursor, Page, page_of
+from carnivore_db.kit.rows import FRESH, one
 from carnivore_db.vocabulary.models import LearningSession, SessionType
 from carnivore_db.vocabulary.payloads import Count, SessionDataInput, Work
 
@@ -60,14 +61,15 @@ def list_by_user(
     user_id: UUID,
     *,
     limit: Limit = 50,
-    before: tuple[AwareDatetime, UUID] | None = None,
-) -> list[LearningSession]:
-    """A learner's sessions, newest first. `before`: `started_at` and `id` of the last one already seen."""
+    after: Cursor | None = None,
+) -> Page[LearningSession]:
+    """A learner's sessions, newest first. Pass the last page's `next` as `after`."""
     newest = select(LearningSession).where(LearningSession.user_id == user_id)
-    if before is not None:
-        newest = newest.where(tuple_(LearningSession.started_at, LearningSession.id) < before)
-    newest = newest.order_by(LearningSession.started_at.desc(), LearningSession.id.desc()).limit(limit)
-    return list(tx.scalars(newest, execution_options=FRESH))
+    if after is not None:
+        newest = newest.where(tuple_(LearningSession.started_at, LearningSession.id) < tuple_(*after))
+    newest = newest.order_by(LearningSession.started_at.desc(), LearningSession.id.desc()).limit(limit + 1)
+    found = tx.scalars(newest, execution_options=FRESH).all()
+    return page_of(found, limit, lambda session: (session.started_at, session.id))
 
 
 @validated

@@ -2,12 +2,12 @@
 
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from carnivore_db.errors import UserNotFound
-from carnivore_db.inputs import Email, validated
-from carnivore_db.rows import one
+from carnivore_db.kit.inputs import Email, validated
+from carnivore_db.kit.rows import first, one
 from carnivore_db.vocabulary.models import User
 from carnivore_db.vocabulary.payloads import Profile
 
@@ -26,17 +26,13 @@ def register(tx: Session, user_id: UUID, email: Email, profile: Profile | None =
 @validated
 def get(tx: Session, user_id: UUID) -> User:
     """The learner of this id. Raises UserNotFound, also for a row that the caller may not see."""
-    return _find(tx, User.id == user_id)
+    return one(tx, select(User).where(User.id == user_id), UserNotFound)
 
 
 @validated
-def find_by_email(tx: Session, email: Email) -> User:
-    """The learner of this address, upper or lower case. Raises UserNotFound."""
-    return _find(tx, User.email == email)
-
-
-def _find(tx: Session, which: ColumnElement[bool]) -> User:
-    return one(tx, select(User).where(which), UserNotFound)
+def find_by_email(tx: Session, email: Email) -> User | None:
+    """The learner of this address, upper or lower case, or None."""
+    return first(tx, select(User).where(User.email == email))
 
 
 @validated

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import func, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from carnivore_db.errors import ReportNotFound
-from carnivore_db.inputs import (
+from carnivore_db.kit.inputs import (
     AccessedAt,
     BatchSize,
     ClientIP,
@@ -22,6 +22,7 @@ from carnivore_db.inputs import (
     UserAgent,
     validated,
 )
+from carnivore_db.kit.paging import Cursor, Page, page_of
 from carnivore_db.weekly.models import ReportAccess
 
 _INSERT = text("""
@@ -84,13 +85,6 @@ class Access(BaseModel):
     user_agent: Annotated[UserAgent, Field(repr=False)] = None
 
 
-class Cursor(NamedTuple):
-    """Where a page of history ended."""
-
-    accessed_at: AwareDatetime
-    id: Id
-
-
 @dataclass(frozen=True)
 class LoggedAccess:
     """One row of the audit trail."""
@@ -99,14 +93,6 @@ class LoggedAccess:
     accessed_at: datetime
     ip_address: IPv4Address | IPv6Address | IPv4Interface | IPv6Interface | None = field(repr=False)
     user_agent: str | None = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Page:
-    """Accesses newest first; `next` is the cursor of the page behind, or None at the end."""
-
-    accesses: list[LoggedAccess]
-    next: Cursor | None
 
 
 @dataclass(frozen=True)
@@ -176,7 +162,9 @@ def _insert(tx: Session, accesses: Sequence[Access]) -> None:
 
 
 @validated
-def history(tx: Session, report_id: Id, *, limit: Limit = 100, after: Cursor | None = None) -> Page:
+def history(
+    tx: Session, report_id: Id, *, limit: Limit = 100, after: Cursor | None = None
+) -> Page[LoggedAccess]:
     """The accesses of a report, newest first.
 
     Pass the last page's `next` as `after`: rows added in between neither repeat nor hide one.
@@ -189,12 +177,10 @@ def history(tx: Session, report_id: Id, *, limit: Limit = 100, after: Cursor | N
     ).where(ReportAccess.report_id == report_id)
     place = tuple_(ReportAccess.accessed_at, ReportAccess.id)
     if after is not None:
-        rows = rows.where(place < tuple_(after.accessed_at, after.id))
+        rows = rows.where(place < tuple_(after.at, after.id))
     rows = rows.order_by(ReportAccess.accessed_at.desc(), ReportAccess.id.desc()).limit(limit + 1)
     found = [LoggedAccess(*row) for row in tx.execute(rows)]
-    page = found[:limit]
-    more = len(found) > limit
-    return Page(page, Cursor(page[-1].accessed_at, page[-1].id) if more else None)
+    return page_of(found, limit, lambda access: (access.accessed_at, access.id))
 
 
 @validated

@@ -4,13 +4,13 @@ from typing import Annotated
 from uuid import UUID, uuid4
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from carnivore_db.errors import AlreadyExists, SessionNotFound
-from carnivore_db.inputs import Email, FilledText, validated
-from carnivore_db.rows import one
+from carnivore_db.kit.inputs import Email, FilledText, validated
+from carnivore_db.kit.rows import first, one
 from carnivore_db.weekly.models import AssessmentSession
 from carnivore_db.weekly.payloads import FormDataInput
 
@@ -57,17 +57,14 @@ def submit(
 @validated
 def get(tx: Session, assessment_id: UUID) -> AssessmentSession:
     """The assessment of this id. Raises SessionNotFound."""
-    return _find(tx, AssessmentSession.id == assessment_id)
+    return one(tx, select(AssessmentSession).where(AssessmentSession.id == assessment_id), SessionNotFound)
 
 
 @validated
-def find_by_checkout(tx: Session, stripe_session_id: StripeId) -> AssessmentSession:
-    """The assessment that a Stripe checkout pays. Raises SessionNotFound."""
-    return _find(tx, AssessmentSession.stripe_session_id == stripe_session_id)
-
-
-def _find(tx: Session, which: ColumnElement[bool]) -> AssessmentSession:
-    return one(tx, select(AssessmentSession).where(which), SessionNotFound)
+def find_by_checkout(tx: Session, stripe_session_id: StripeId) -> AssessmentSession | None:
+    """The assessment that a Stripe checkout pays, or None."""
+    paid_by = AssessmentSession.stripe_session_id == stripe_session_id
+    return first(tx, select(AssessmentSession).where(paid_by))
 
 
 @validated

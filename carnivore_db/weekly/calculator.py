@@ -10,14 +10,13 @@ from sqlalchemy import bindparam, insert, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from carnivore_db import tokens
-from carnivore_db.base import JsonObject
 from carnivore_db.errors import CalculatorNotFound, InvalidInput, SessionNotFound
-from carnivore_db.inputs import BatchSize, FilledText, Id, validated
-from carnivore_db.rows import one
-from carnivore_db.weekly.models import Calculator2Session
+from carnivore_db.kit.inputs import BatchSize, FilledText, Id, validated
+from carnivore_db.kit.rows import one
+from carnivore_db.schema.base import JsonObject
+from carnivore_db.weekly import tokens
+from carnivore_db.weekly.models import Calculator2Session, PaymentStatus
 from carnivore_db.weekly.payloads import FormStateInput
-from carnivore_db.weekly.sessions import PaymentStatus
 
 Tier = Annotated[FilledText, Field(max_length=50)]
 Amount = Annotated[Decimal, Field(ge=0, max_digits=10, decimal_places=2)]

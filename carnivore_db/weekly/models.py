@@ -4,8 +4,10 @@ A model states columns, constraints and indexes. Triggers, policies, grants and 
 to the revisions; `docs/schema.md` shows the two together.
 """
 
+from datetime import date
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from typing import Literal
 from uuid import UUID
 
 from sqlalchemy import (
@@ -24,7 +26,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import INET
 from sqlalchemy.orm import Mapped, mapped_column
 
-from carnivore_db.base import (
+from carnivore_db.errors import ReportNotFound, SessionNotFound
+from carnivore_db.schema.base import (
     EMAIL_CHECK,
     Base,
     BigIdentity,
@@ -35,23 +38,26 @@ from carnivore_db.base import (
     one_of,
 )
 
-PATHS = ("carnivore", "keto", "paleo", "custom")
-PAYMENT_STATES = ("pending", "completed", "failed", "refunded")
-OUTCOMES = ("applied", "unchanged", "waiting", "ignored", "failed")
+PathChoice = Literal["carnivore", "keto", "paleo", "custom"]
+PaymentStatus = Literal["pending", "completed", "failed", "refunded"]
+Outcome = Literal["applied", "unchanged", "waiting", "ignored", "failed"]
 
 
 class UserSession(Base):
     __tablename__ = "user_sessions"
     __table_args__ = (
-        CheckConstraint(EMAIL_CHECK, name="email_valid"),
-        CheckConstraint(one_of("path_choice", PATHS), name="path_choice_valid"),
+        CheckConstraint(EMAIL_CHECK, name="email_valid", info={"field": "email"}),
+        CheckConstraint(one_of("path_choice", PathChoice), name="path_choice_valid"),
         CheckConstraint(json_object("macro_data", 65536), name="macro_data_valid"),
-        CheckConstraint(one_of("payment_status", PAYMENT_STATES), name="payment_status_valid"),
+        CheckConstraint(one_of("payment_status", PaymentStatus), name="payment_status_valid"),
         CheckConstraint(
             "payment_status NOT IN ('completed', 'refunded') OR stripe_payment_id IS NOT NULL",
             name="payment_id_with_completed",
+            info={"field": "stripe_payment_id"},
         ),
-        CheckConstraint(r"stripe_payment_id ~ '\S'", name="payment_id_not_empty"),
+        CheckConstraint(
+            r"stripe_payment_id ~ '\S'", name="payment_id_not_empty", info={"field": "stripe_payment_id"}
+        ),
         Index("idx_user_sessions_email", "email"),
         Index("idx_user_sessions_stripe_payment_id", "stripe_payment_id", unique=True),
         {"comment": "A visitor's way from the macro calculator to a paid report (document 012)."},
@@ -81,18 +87,30 @@ class UserSession(Base):
 class GeneratedReport(Base):
     __tablename__ = "generated_reports"
     __table_args__ = (
-        CheckConstraint(EMAIL_CHECK, name="email_valid"),
+        CheckConstraint(EMAIL_CHECK, name="email_valid", info={"field": "email"}),
         CheckConstraint(
             "access_token ~ '^[0-9a-f]+$' AND char_length(access_token) = 64", name="access_token_valid"
         ),
         # Every access updates this row, and every update runs every check: these two must not unpack the
         # page or print the answers. A trigger asks the rest once, at the insert.
         CheckConstraint("octet_length(report_html) BETWEEN 1 AND 5242880", name="report_html_not_empty"),
-        CheckConstraint("jsonb_typeof(questionnaire_data) = 'object'", name="questionnaire_not_empty"),
-        CheckConstraint("expires_at > created_at", name="expiry_in_future"),
-        CheckConstraint("expires_at - created_at <= '3653 days'::interval", name="expiry_within_ten_years"),
+        CheckConstraint(
+            "jsonb_typeof(questionnaire_data) = 'object'",
+            name="questionnaire_not_empty",
+            info={"field": "questionnaire_data"},
+        ),
+        CheckConstraint("expires_at > created_at", name="expiry_in_future", info={"field": "expires_at"}),
+        CheckConstraint(
+            "expires_at - created_at <= '3653 days'::interval",
+            name="expiry_within_ten_years",
+            info={"field": "expires_at"},
+        ),
         CheckConstraint("access_count >= 0", name="access_count_not_negative"),
-        CheckConstraint("last_accessed_at >= created_at", name="last_access_after_creation"),
+        CheckConstraint(
+            "last_accessed_at >= created_at",
+            name="last_access_after_creation",
+            info={"field": "last_accessed_at"},
+        ),
         Index("idx_generated_reports_access_token", "access_token", unique=True),
         Index("idx_generated_reports_email_expires", "email", text("expires_at DESC")),
         Index("idx_generated_reports_expires_at", "expires_at"),
@@ -107,7 +125,7 @@ class GeneratedReport(Base):
     id: Mapped[BigIdentity] = mapped_column(primary_key=True, comment="Identity of the report.")
     session_id: Mapped[int] = mapped_column(
         BigInteger,
-        ForeignKey("user_sessions.id", ondelete="CASCADE"),
+        ForeignKey("user_sessions.id", ondelete="CASCADE", info={"raises": SessionNotFound}),
         comment="The session that bought it.",
     )
     email: Mapped[str] = mapped_column(
@@ -156,7 +174,7 @@ class ReportAccess(Base):
     id: Mapped[BigIdentity] = mapped_column(primary_key=True, comment="Identity of the access.")
     report_id: Mapped[int] = mapped_column(
         BigInteger,
-        ForeignKey("generated_reports.id", ondelete="CASCADE"),
+        ForeignKey("generated_reports.id", ondelete="CASCADE", info={"raises": ReportNotFound}),
         comment="The report that was opened.",
     )
     accessed_at: Mapped[Now] = mapped_column(
@@ -199,7 +217,7 @@ class ReportExpiryChange(Base):
     id: Mapped[BigIdentity] = mapped_column(primary_key=True, comment="Identity of the change.")
     report_id: Mapped[int] = mapped_column(
         BigInteger,
-        ForeignKey("generated_reports.id", ondelete="CASCADE"),
+        ForeignKey("generated_reports.id", ondelete="CASCADE", info={"raises": ReportNotFound}),
         comment="The report whose expiry changed.",
     )
     changed_at: Mapped[Moment] = mapped_column(
@@ -231,9 +249,15 @@ class Calculator2Session(Base):
         CheckConstraint("session_token ~ '^[A-Za-z0-9_-]{32}$'", name="session_token_valid"),
         CheckConstraint(json_object("form_state", 65536), name="form_state_valid"),
         CheckConstraint("amount_paid >= 0", name="amount_paid_not_negative"),
-        CheckConstraint(one_of("payment_status", PAYMENT_STATES), name="payment_status_valid"),
-        CheckConstraint("expires_at > created_at", name="expiry_after_creation"),
-        CheckConstraint("last_active_at >= created_at", name="last_active_after_creation"),
+        CheckConstraint(one_of("payment_status", PaymentStatus), name="payment_status_valid"),
+        CheckConstraint(
+            "expires_at > created_at", name="expiry_after_creation", info={"field": "expires_at"}
+        ),
+        CheckConstraint(
+            "last_active_at >= created_at",
+            name="last_active_after_creation",
+            info={"field": "last_active_at"},
+        ),
         Index("idx_calculator2_sessions_token", "session_token", unique=True),
         Index("idx_calculator2_sessions_expires_at", "expires_at"),
         Index("idx_calculator2_sessions_last_active", text("last_active_at DESC")),
@@ -250,7 +274,9 @@ class Calculator2Session(Base):
         comment="The form as last saved, a JSON object of at most 64 KiB."
     )
     pricing_tier: Mapped[str | None] = mapped_column(
-        String(50), ForeignKey("pricing_tiers.code"), comment="The chosen tier."
+        String(50),
+        ForeignKey("pricing_tiers.code", info={"field": "pricing_tier"}),
+        comment="The chosen tier.",
     )
     amount_paid: Mapped[Decimal | None] = mapped_column(
         Numeric(10, 2), comment="What was paid, in the currency's main unit."
@@ -260,7 +286,7 @@ class Calculator2Session(Base):
     )
     report_token: Mapped[str | None] = mapped_column(
         String(64),
-        ForeignKey("generated_reports.access_token", ondelete="SET NULL"),
+        ForeignKey("generated_reports.access_token", ondelete="SET NULL", info={"raises": ReportNotFound}),
         comment="The report that was made of this session.",
     )
     created_at: Mapped[Now] = mapped_column(comment="When the session began; never changes.")
@@ -274,13 +300,16 @@ class Calculator2Session(Base):
 class AssessmentSession(Base):
     __tablename__ = "cw_assessment_sessions"
     __table_args__ = (
-        CheckConstraint(json_object("form_data", 262144), name="form_data_is_object"),
-        CheckConstraint(EMAIL_CHECK, name="email_format"),
+        CheckConstraint(
+            json_object("form_data", 262144), name="form_data_is_object", info={"field": "form_data"}
+        ),
+        CheckConstraint(EMAIL_CHECK, name="email_format", info={"field": "email"}),
         CheckConstraint(r"first_name ~ '\S'", name="first_name_not_empty"),
-        CheckConstraint(one_of("payment_status", PAYMENT_STATES), name="payment_status_valid"),
+        CheckConstraint(one_of("payment_status", PaymentStatus), name="payment_status_valid"),
         CheckConstraint(
             "payment_status <> 'completed' OR completed_at IS NOT NULL",
             name="completed_at_with_completed",
+            info={"field": "completed_at"},
         ),
         Index("idx_cw_assessment_sessions_email", "email"),
         Index("idx_cw_assessment_sessions_payment_status", "payment_status"),
@@ -330,13 +359,17 @@ class AssessmentSession(Base):
 class StripeEvent(Base):
     __tablename__ = "stripe_events"
     __table_args__ = (
-        CheckConstraint("id ~ '^[A-Za-z0-9_]+$'", name="event_id_valid"),
+        CheckConstraint("id ~ '^[A-Za-z0-9_]+$'", name="event_id_valid", info={"field": "id"}),
         CheckConstraint(json_object("payload", 1048576), name="payload_valid"),
         CheckConstraint("attempts > 0", name="attempts_positive"),
-        CheckConstraint(one_of("outcome", OUTCOMES), name="outcome_valid"),
+        CheckConstraint(one_of("outcome", Outcome), name="outcome_valid"),
         CheckConstraint("char_length(error) <= 200", name="error_length"),
         CheckConstraint("refunded_amount >= 0", name="refunded_amount_not_negative"),
-        CheckConstraint("(session_table IS NULL) = (session_key IS NULL)", name="session_table_with_key"),
+        CheckConstraint(
+            "(session_table IS NULL) = (session_key IS NULL)",
+            name="session_table_with_key",
+            info={"field": "session_key"},
+        ),
         Index("idx_stripe_events_session", "session_table", "session_key"),
         Index(
             "idx_stripe_events_payment_intent",
@@ -377,3 +410,23 @@ class StripeEvent(Base):
     refunded_amount: Mapped[Decimal | None] = mapped_column(
         Numeric(14, 2), comment="Refunded so far in the currency's main unit, partly or in full."
     )
+
+
+class AccessDay(Base):
+    __tablename__ = "access_days"
+    __table_args__ = (
+        CheckConstraint(
+            "reports >= 1 AND reports <= accesses", name="reports_within_accesses", info={"field": "reports"}
+        ),
+        {
+            "schema": "analytics",
+            "comment": "Accesses by day, counted beforehand; analytics.refresh counts again.",
+        },
+    )
+
+    day: Mapped[date] = mapped_column(
+        primary_key=True, comment="The day, in UTC; one without accesses has no row."
+    )
+    accesses: Mapped[int] = mapped_column(BigInteger, comment="How often reports were opened.")
+    reports: Mapped[int] = mapped_column(BigInteger, comment="How many different reports.")
+    counted_at: Mapped[Moment] = mapped_column(comment="What was logged by this moment is counted.")

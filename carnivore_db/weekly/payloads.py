@@ -8,10 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from carnivore_db.base import JsonObject
-from carnivore_db.inputs import Payload, payload
-
-KIB = 1024
+from carnivore_db.kit.inputs import KIB, Payload, payload
+from carnivore_db.schema.base import JsonObject
 
 Amount = Annotated[int | float, Field(ge=0, le=1_000_000)]
 Short = Annotated[str, Field(max_length=200)]

@@ -10,10 +10,10 @@ from pydantic import AwareDatetime, Field
 from sqlalchemy import ColumnElement, Interval, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from carnivore_db import tokens
-from carnivore_db.autocommit import Autocommit
+from carnivore_db.connection.autocommit import Autocommit
 from carnivore_db.errors import InvalidInput, ReportNotFound
-from carnivore_db.inputs import (
+from carnivore_db.kit.inputs import (
+    KIB,
     BatchSize,
     ClientIP,
     Email,
@@ -25,8 +25,9 @@ from carnivore_db.inputs import (
     Validity,
     validated,
 )
+from carnivore_db.weekly import tokens
 from carnivore_db.weekly.models import GeneratedReport
-from carnivore_db.weekly.payloads import KIB, QuestionnaireInput
+from carnivore_db.weekly.payloads import QuestionnaireInput
 
 Reason = Annotated[FilledText, Field(max_length=200)]
 

@@ -1,19 +1,17 @@
 """Sessions of the macro calculator (document 012). All of it is the service's."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from carnivore_db.errors import SessionNotFound
-from carnivore_db.inputs import Email, FilledText, Id, Limit, validated
-from carnivore_db.rows import one
-from carnivore_db.weekly.models import UserSession
+from carnivore_db.kit.inputs import Email, FilledText, Id, Limit, validated
+from carnivore_db.kit.rows import first, one
+from carnivore_db.weekly.models import PathChoice, PaymentStatus, UserSession
 from carnivore_db.weekly.payloads import MacroDataInput
 
-PathChoice = Literal["carnivore", "keto", "paleo", "custom"]
-PaymentStatus = Literal["pending", "completed", "failed", "refunded"]
 PaymentId = Annotated[FilledText, Field(max_length=100)]
 
 
@@ -46,7 +44,7 @@ def get(tx: Session, session_id: Id) -> UserSession:
 
 
 @validated
-def find_by_email(tx: Session, email: Email, *, limit: Limit = 100) -> list[UserSession]:
+def list_by_email(tx: Session, email: Email, *, limit: Limit = 100) -> list[UserSession]:
     """The sessions of an address, upper or lower case, newest first; none is an empty list."""
     newest_first = (UserSession.created_at.desc(), UserSession.id.desc())
     found = select(UserSession).where(UserSession.email == email).order_by(*newest_first)
@@ -54,13 +52,9 @@ def find_by_email(tx: Session, email: Email, *, limit: Limit = 100) -> list[User
 
 
 @validated
-def find_by_payment(tx: Session, stripe_payment_id: FilledText) -> UserSession:
-    """The session that a Stripe payment paid for. Raises SessionNotFound."""
-    paid_by = select(UserSession).where(UserSession.stripe_payment_id == stripe_payment_id)
-    session = tx.scalars(paid_by).one_or_none()
-    if session is None:
-        raise SessionNotFound
-    return session
+def find_by_payment(tx: Session, stripe_payment_id: FilledText) -> UserSession | None:
+    """The session that a Stripe payment paid for, or None."""
+    return first(tx, select(UserSession).where(UserSession.stripe_payment_id == stripe_payment_id))
 
 
 @validated

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from carnivore_db import partitions
 from carnivore_db.cli import app
 from carnivore_db.cli import archive as commands
-from tests.partitions.archiving import LOGS, NAME, ODD, Archiving, stop_at
+from tests.operations.archive.archiving import LOGS, NAME, ODD, Archiving, stop_at
 
 pytest_plugins = ["tests.partitions.archive_fixtures"]
 

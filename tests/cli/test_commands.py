@@ -7,8 +7,8 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from carnivore_db import migrations
 from carnivore_db.cli import app
+from carnivore_db.schema import migrations
 from tests.support.databases import Shape, TestDatabase
 
 SECRET = "hunter2"

@@ -200,7 +200,7 @@ def test_a_missing_extra_is_one_line(
     for name in ("export_worker", "export_files"):
         monkeypatch.delitem(sys.modules, f"carnivore_db.vocabulary.{name}")
         monkeypatch.delattr(area, name)
-    monkeypatch.delitem(sys.modules, "carnivore_db.storage")
+    monkeypatch.delitem(sys.modules, "carnivore_db.kit.storage")
     monkeypatch.delattr(carnivore_db, "storage")
     monkeypatch.setitem(sys.modules, missing, None)
     outcome = run(command, exporting=exporting)
@@ -211,7 +211,7 @@ def test_a_missing_extra_is_one_line(
 def test_a_missing_extra_is_no_reason_not_to_list(
     exporting: Exporting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "carnivore_db.vocabulary.export_worker", None)
+    monkeypatch.setitem(sys.modules, "carnivore_db.vocabulary.exports.worker", None)
     assert run("list", exporting=exporting).exit_code == 0
 
 

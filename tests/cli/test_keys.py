@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from carnivore_db import Database, Settings, identity
 from carnivore_db.cli import app
-from carnivore_db.vocabulary import api_keys, users
-from carnivore_db.vocabulary.encryption import Keyring
+from carnivore_db.vocabulary import users
+from carnivore_db.vocabulary.keys import api_keys
+from carnivore_db.vocabulary.keys.encryption import Keyring
 from carnivore_db.vocabulary.models import User
 from tests.support.databases import TestDatabase
 from tests.support.hostile import MARK

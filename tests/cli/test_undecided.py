@@ -1,6 +1,6 @@
 """`carnivore-db upgrade` shows which rows of the chat need a decision, and nothing of what they hold."""
 
-from carnivore_db import migrations
+from carnivore_db.schema import migrations
 from tests.cli.test_commands import run
 from tests.migrations import undecided
 from tests.migrations.conftest import plain_empty  # noqa: F401 - a fixture

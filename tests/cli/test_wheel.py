@@ -8,7 +8,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from carnivore_db import migrations
+from carnivore_db.schema import migrations
 from tests.support.databases import Shape
 
 ROOT = Path(__file__).parents[2]

@@ -10,9 +10,10 @@ from psycopg.errors import CheckViolation, InvalidTextRepresentation
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from carnivore_db import Database, errors, migrations
+from carnivore_db import Database, errors
 from carnivore_db.conversation import messages, sessions
 from carnivore_db.conversation.models import Message
+from carnivore_db.schema import migrations
 from tests.conversation.samples import LONG_AGO, NOBODY, SERVICE, VISITOR, Person, completed, sign_up
 from tests.conversation.speaking import (
     COUNTS,

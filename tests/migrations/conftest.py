@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from carnivore_db import migrations
-from carnivore_db.catalog.snapshot import Snapshot
-from carnivore_db.local import LocalPostgres, Server
+from carnivore_db.dev.local import LocalPostgres, Server
+from carnivore_db.schema import migrations
+from carnivore_db.schema.snapshot import Snapshot
 from tests.migrations.helpers import HISTORY, fingerprint, fresh
 from tests.support.databases import Shape, TestDatabase, in_memory
 

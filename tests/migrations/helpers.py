@@ -9,11 +9,10 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Connection, create_engine, pool
 
-from carnivore_db import migrations
-from carnivore_db.catalog import snapshot
-from carnivore_db.catalog.diff import compare
-from carnivore_db.catalog.snapshot import Snapshot
-from carnivore_db.local import Server
+from carnivore_db.dev.local import Server
+from carnivore_db.schema import migrations, snapshot
+from carnivore_db.schema.diff import compare
+from carnivore_db.schema.snapshot import Snapshot
 from tests.support import rows
 from tests.support.databases import Shape, TestDatabase
 

@@ -8,7 +8,7 @@ from multiprocessing.synchronize import Barrier
 
 from sqlalchemy import URL
 
-from carnivore_db import migrations
+from carnivore_db.schema import migrations
 
 RACERS = 2
 PATIENCE = 60

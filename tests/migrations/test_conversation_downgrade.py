@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from carnivore_db import migrations
+from carnivore_db.schema import migrations
 from tests.migrations.chat_rows import Chat, Rows, read
 from tests.migrations.helpers import HISTORY
 from tests.support import conversation_baseline

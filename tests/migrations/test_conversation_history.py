@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from carnivore_db import migrations
+from carnivore_db.schema import migrations
 from tests.migrations.chat_rows import Chat, assert_refined, flaws, read, without
 from tests.migrations.helpers import put_rows
 from tests.support import conversation_baseline, rows

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from carnivore_db import migrations
+from carnivore_db.schema import migrations
 from tests.support.databases import Shape, TestDatabase
 
 PERSON, SESSION, NEW = (f"00000000-0000-4000-8000-00000000000{number}" for number in (1, 2, 3))

@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from carnivore_db import migrations
+from carnivore_db.schema import migrations
 from tests.migrations.chat_rows import assert_lawful, read
 from tests.migrations.helpers import BEFORE, eventually, fresh
 from tests.support import conversation_baseline

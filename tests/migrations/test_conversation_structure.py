@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from carnivore_db import migrations
+from carnivore_db.schema import migrations
 from tests.migrations.helpers import fresh
 from tests.support.databases import Shape, TestDatabase
 

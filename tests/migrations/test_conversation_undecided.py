@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from carnivore_db import migrations
+from carnivore_db.schema import migrations
 from tests.migrations import undecided
 from tests.migrations.helpers import assert_same, driver, fingerprint, fresh, opened
 from tests.migrations.undecided import ALLOWED, BASELINE, BEYOND, CASES, EVERYTHING, Undecided

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Connection, create_engine, pool
 
-from carnivore_db.catalog.diff import compare
-from carnivore_db.catalog.snapshot import Snapshot, fingerprint
+from carnivore_db.schema.diff import compare
+from carnivore_db.schema.snapshot import Snapshot, fingerprint
 from tests.support.databases import Shape
 
 CHANGES = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from alembic.script import Script, ScriptDirectory
 
-from carnivore_db import migrations
+from carnivore_db.schema import migrations
 
 SCRIPTS = ScriptDirectory.from_config(migrations.config())
 REVISIONS: dict[str, Script] = {script.revision: script for script in SCRIPTS.walk_revisions()}

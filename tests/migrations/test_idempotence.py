@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from carnivore_db import migrations
+from carnivore_db.schema import migrations
 from tests.migrations import racing
 from tests.migrations.helpers import HISTORY, assert_same, eventually, fingerprint, fresh, put_rows
 from tests.support.databases import Shape, TestDatabase

@@ -14,8 +14,8 @@ from psycopg import errors
 from sqlalchemy import create_engine, pool, text
 from sqlalchemy.exc import OperationalError
 
-from carnivore_db import migrations
-from carnivore_db.catalog.snapshot import Snapshot
+from carnivore_db.schema import migrations
+from carnivore_db.schema.snapshot import Snapshot
 from tests.migrations.helpers import BEFORE, HISTORY, assert_same, eventually, fingerprint
 from tests.support.databases import TestDatabase
 

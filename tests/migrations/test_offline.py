@@ -8,8 +8,8 @@ import subprocess
 import pytest
 from alembic import command
 
-from carnivore_db import migrations
-from carnivore_db.catalog.snapshot import Snapshot
+from carnivore_db.schema import migrations
+from carnivore_db.schema.snapshot import Snapshot
 from tests.migrations.helpers import assert_same, fingerprint, fresh, only, put_rows
 from tests.support.databases import TestDatabase
 

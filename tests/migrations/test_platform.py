@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from carnivore_db import Database, errors, identity, migrations
-from carnivore_db.catalog.snapshot import Snapshot
+from carnivore_db import Database, errors, identity
+from carnivore_db.schema import migrations
+from carnivore_db.schema.snapshot import Snapshot
 from carnivore_db.weekly import access_log, calculator, reports, sessions
 from tests.migrations.helpers import HISTORY, assert_same, drop, fingerprint, opened, put_rows
 from tests.support.databases import Shape, TestDatabase

@@ -12,7 +12,7 @@ from pytest_alembic.tests import (
 )
 from sqlalchemy import Connection
 
-from carnivore_db import migrations
+from carnivore_db.schema import migrations
 from tests.migrations.helpers import fresh, opened
 from tests.support.databases import Shape, TestDatabase
 

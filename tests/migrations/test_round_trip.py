@@ -8,10 +8,18 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import Connection
 
-from carnivore_db import migrations
-from carnivore_db.catalog import snapshot
-from carnivore_db.catalog.snapshot import Snapshot
-from tests.migrations.helpers import BEFORE, HISTORY, assert_same, driver, fingerprint, only, opened, put_rows
+from carnivore_db.schema import migrations, snapshot
+from carnivore_db.schema.snapshot import Snapshot
+from tests.migrations.helpers import (
+    BEFORE,
+    HISTORY,
+    assert_same,
+    driver,
+    fingerprint,
+    only,
+    opened,
+    put_rows,
+)
 from tests.support.databases import Shape, TestDatabase
 from tests.support.rows import Row, contents, counts
 

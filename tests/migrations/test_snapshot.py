@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from carnivore_db import migrations
-from carnivore_db.catalog.diff import compare
-from carnivore_db.catalog.files import load_expected
-from carnivore_db.catalog.reference import markdown
-from carnivore_db.catalog.snapshot import Snapshot, committable
+from carnivore_db.schema import migrations
+from carnivore_db.schema.diff import compare
+from carnivore_db.schema.files import load_expected
+from carnivore_db.schema.reference import markdown
+from carnivore_db.schema.snapshot import Snapshot, committable
 from tests.migrations.helpers import take
 from tests.support.databases import TestDatabase
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from carnivore_db import migrations
+from carnivore_db.schema import migrations
 from tests.migrations.helpers import eventually
 from tests.support import progress_law
 from tests.support.databases import TestDatabase

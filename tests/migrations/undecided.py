@@ -5,7 +5,7 @@ from uuid import UUID
 
 import psycopg
 
-from carnivore_db import migrations
+from carnivore_db.schema import migrations
 from tests.migrations.helpers import put_rows
 from tests.support.databases import TestDatabase
 

@@ -7,7 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from carnivore_db import errors, health
+from carnivore_db import errors
+from carnivore_db.operations import jobs as health
 from tests.operations.conftest import Open, Run
 from tests.support.databases import TestDatabase
 

@@ -7,8 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from carnivore_db import maintenance
-from carnivore_db.partitions.locks import MAINTENANCE, turn
+from carnivore_db.operations import maintenance
+from carnivore_db.operations.locks import MAINTENANCE, turn
 from tests.operations import old
 from tests.operations.conftest import Open, Run
 from tests.support import reports

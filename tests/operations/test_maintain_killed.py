@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.partitions.killing import Job, killable, survives
+from tests.operations.archive.killing import Job, killable, survives
 from tests.support.databases import APPLICATION, Shape, TestDatabase
 
 pytestmark = pytest.mark.slow

@@ -7,9 +7,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from carnivore_db import migrations
-from carnivore_db.local import LocalPostgres, Server
-from carnivore_db.postgres_install import find_postgres
+from carnivore_db.dev.local import LocalPostgres, Server
+from carnivore_db.dev.postgres_install import find_postgres
+from carnivore_db.schema import migrations
 from tests.support import processes
 
 DOCUMENT = Path(__file__).parents[2] / "docs/scheduling.md"

@@ -8,8 +8,9 @@ from threading import Barrier
 import psycopg
 import pytest
 
-from carnivore_db import Database, errors, retention
-from carnivore_db.retention import RULES, ArchiveFirst, Pace, Rule
+from carnivore_db import Database, errors
+from carnivore_db.operations import retention
+from carnivore_db.operations.retention import RULES, ArchiveFirst, Pace, Rule
 from tests.operations import old
 from tests.operations.conftest import Open, Run
 from tests.support.databases import TestDatabase
@@ -110,7 +111,7 @@ def test_a_pause_is_between_batches(
 ) -> None:
     old.fill(owner, tmp_path, NUMBER)
     slept: list[float] = []
-    monkeypatch.setattr("carnivore_db.retention.time.sleep", slept.append)
+    monkeypatch.setattr("carnivore_db.operations.retention.time.sleep", slept.append)
     for name in ("calculator_sessions", "reports", "idle_conversations"):
         slept.clear()
         delete(opened(), RULE[name], Pace(batch=2, pause=0.25))

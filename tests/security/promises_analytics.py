@@ -6,7 +6,16 @@ from typing import Any
 
 import psycopg
 
-from tests.analytics.planting import PATHS, STATES, Everything, Form, Report, Sale, plant, plant_sale
+from tests.operations.analytics.planting import (
+    PATHS,
+    STATES,
+    Everything,
+    Form,
+    Report,
+    Sale,
+    plant,
+    plant_sale,
+)
 from tests.security.personas import Session
 from tests.security.registry import promise
 from tests.security.rights import VIEWED

@@ -7,7 +7,14 @@ from uuid import uuid4
 
 from tests.security.objects import partitions
 from tests.security.personas import OWNERS, SERVICES, Session
-from tests.security.promises_conversation_counting import MONDAY, PROFILES, SESSIONS, WEEK, completed, the_law
+from tests.security.promises_conversation_counting import (
+    MONDAY,
+    PROFILES,
+    SESSIONS,
+    WEEK,
+    completed,
+    the_law,
+)
 from tests.security.registry import add, promise
 from tests.security.seed import ADA, BOB, EVE, NO_ONE, SCENE_A, SCENE_B, SCENE_B_OPEN, SCENE_OPEN
 

@@ -17,12 +17,7 @@ from tests.security.rules import (
     one_id,
     required,
 )
-from tests.security.seed import (
-    ADA,
-    CLIENT_A,
-    NO_ONE,
-    OUTSIDE_ALL_MONTHS,
-)
+from tests.security.seed import ADA, CLIENT_A, NO_ONE, OUTSIDE_ALL_MONTHS
 
 PROFILES, SCENARIOS, SESSIONS, MESSAGES, ARCHIVE, LOGS, TYPES, LIMITS = (
     f"conversation.{table}"

@@ -3,7 +3,13 @@
 from functools import partial
 
 from tests.security.personas import OWNERS, SERVICES, Session
-from tests.security.promises_conversation_counting import COMPLETE, PROFILES, SCENARIOS, SESSIONS, the_law
+from tests.security.promises_conversation_counting import (
+    COMPLETE,
+    PROFILES,
+    SCENARIOS,
+    SESSIONS,
+    the_law,
+)
 from tests.security.registry import add, promise
 from tests.security.seed import ADA, BOB, EVE, SCENE_A, SCENE_OPEN
 

@@ -6,15 +6,7 @@ from functools import partial
 from tests.security.law import ended, the_law
 from tests.security.personas import OWNERS, SERVICES, Session
 from tests.security.registry import add, promise
-from tests.security.seed import (
-    ADA,
-    BOB,
-    EVE,
-    SITTING_A,
-    SITTING_B,
-    SITTING_GUEST,
-    SITTING_OPEN,
-)
+from tests.security.seed import ADA, BOB, EVE, SITTING_A, SITTING_B, SITTING_GUEST, SITTING_OPEN
 from tests.support import progress_law
 
 PROGRESS, SESSIONS = "vocabulary.user_progress", "vocabulary.sessions"

@@ -6,13 +6,7 @@ from itertools import permutations
 from tests.security.law import ended, the_law
 from tests.security.personas import OWNERS, SERVICES, Session
 from tests.security.registry import add, promise
-from tests.security.seed import (
-    ADA,
-    BOB,
-    EVE,
-    MALLORY,
-    NO_ONE,
-)
+from tests.security.seed import ADA, BOB, EVE, MALLORY, NO_ONE
 from tests.support import progress_law
 
 PROGRESS, SESSIONS = "vocabulary.user_progress", "vocabulary.sessions"

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
 
 from carnivore_db import AsyncDatabase, Database, Identity, Settings
-from carnivore_db.autocommit import Autocommit
+from carnivore_db.connection.autocommit import Autocommit
 
 P = ParamSpec("P")
 R = TypeVar("R")

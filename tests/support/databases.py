@@ -14,9 +14,9 @@ from psycopg import sql
 from pytest_postgresql.janitor import DatabaseJanitor
 from sqlalchemy import URL
 
-from carnivore_db import migrations
-from carnivore_db.base import Base
-from carnivore_db.local import Server
+from carnivore_db.dev.local import Server
+from carnivore_db.schema import migrations
+from carnivore_db.schema.base import Base
 from tests.support import supabase
 
 APPLICATION = "carnivore_app"

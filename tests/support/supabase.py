@@ -3,7 +3,7 @@
 import psycopg
 from psycopg import sql
 
-from carnivore_db.local import Server
+from carnivore_db.dev.local import Server
 
 ROLES = """
 DO $$

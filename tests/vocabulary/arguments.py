@@ -3,7 +3,8 @@
 from datetime import timedelta
 from uuid import uuid4
 
-from carnivore_db.vocabulary import api_keys, exports, progress, sessions, users
+from carnivore_db.vocabulary import exports, progress, sessions, users
+from carnivore_db.vocabulary.keys import api_keys
 from carnivore_db.vocabulary.models import User
 from carnivore_db.vocabulary.payloads import Filters, Profile, Work
 from tests.support.bad_input import Good

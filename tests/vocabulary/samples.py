@@ -9,8 +9,9 @@ from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
 from carnivore_db import Identity, identity
-from carnivore_db.vocabulary import api_keys, sessions, users
-from carnivore_db.vocabulary.encryption import Keyring
+from carnivore_db.vocabulary import sessions, users
+from carnivore_db.vocabulary.keys import api_keys
+from carnivore_db.vocabulary.keys.encryption import Keyring
 from carnivore_db.vocabulary.models import LearningSession, User
 from carnivore_db.vocabulary.payloads import Profile
 from tests.support.callers import Caller

@@ -11,9 +11,9 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from carnivore_db import errors
-from carnivore_db.vocabulary import api_keys
-from carnivore_db.vocabulary.api_keys import KeyStatus
-from carnivore_db.vocabulary.encryption import Keyring
+from carnivore_db.vocabulary.keys import api_keys
+from carnivore_db.vocabulary.keys.api_keys import KeyStatus
+from carnivore_db.vocabulary.keys.encryption import Keyring
 from carnivore_db.vocabulary.models import PROVIDERS, User
 from tests.support.callers import Caller
 from tests.support.databases import one

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from carnivore_db.errors import InvalidInput
-from carnivore_db.vocabulary import api_keys, exports, progress, sessions, users
+from carnivore_db.vocabulary import exports, progress, sessions, users
+from carnivore_db.vocabulary.keys import api_keys
 from tests.support.bad_input import (
     BAD_ADDRESSES,
     BAD_LIMITS,

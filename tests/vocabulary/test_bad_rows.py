@@ -8,8 +8,8 @@ from sqlalchemy import CheckConstraint, text
 from sqlalchemy.orm import Session
 
 from carnivore_db import Identity, errors
-from carnivore_db.base import Base
 from carnivore_db.errors import InvalidInput
+from carnivore_db.schema.base import Base
 from carnivore_db.vocabulary.models import NUMBERS, PROVIDERS
 from tests.support.bad_input import insert
 from tests.support.callers import Caller

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from carnivore_db.errors import CarnivoreError, DecryptionFailed, KeyMissing
-from carnivore_db.vocabulary.encryption import Keyring, new_key
+from carnivore_db.vocabulary.keys.encryption import Keyring, new_key
 from carnivore_db.vocabulary.models import PROVIDERS, Provider
 from tests.support.hostile import MARK, logged, told
 from tests.vocabulary.samples import KEYS, NEW, OLD, PLAIN

@@ -114,7 +114,7 @@ def test_a_later_deck_updates_notes_and_keeps_their_schedule(
     exporting.learn(ada, session_data={"vocabulary": [{**CAT, "translation": "the tomcat"}, DOG]})
     # Anki takes the newer of two notes, by the second: this export is a later one.
     later = Clock(3600)
-    monkeypatch.setattr("carnivore_db.vocabulary.export_files.time", later)
+    monkeypatch.setattr("carnivore_db.vocabulary.exports.files.time", later)
     log = anki.open(deck(exporting, folder, ada))
     assert (len(log.new), len(log.updated)) == (1, 1)
     assert [note[1] for note in anki.notes()] == ["the tomcat", "the dog"]

@@ -10,18 +10,12 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from carnivore_db import Database
-from carnivore_db.storage import Storage
+from carnivore_db.kit.storage import Storage
 from carnivore_db.vocabulary import exports
-from carnivore_db.vocabulary.export_worker import Expired, expire, work
+from carnivore_db.vocabulary.exports.worker import Expired, expire, work
 from carnivore_db.vocabulary.models import Export
 from tests.vocabulary.export_s3 import Bucket
-from tests.vocabulary.export_support import (
-    SERVICE,
-    SLOWLY_IN_S3,
-    Exporting,
-    Folder,
-    name_of,
-)
+from tests.vocabulary.export_support import SERVICE, SLOWLY_IN_S3, Exporting, Folder, name_of
 
 pytest_plugins = ["tests.vocabulary.export_fixtures"]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:(moto|botocore|aiobotocore).*")

@@ -13,9 +13,9 @@ import pytest
 from fsspec.implementations.local import LocalFileOpener, LocalFileSystem
 
 from carnivore_db import Database, Settings, errors
-from carnivore_db.storage import Storage
-from carnivore_db.vocabulary import export_worker
+from carnivore_db.kit.storage import Storage
 from carnivore_db.vocabulary.exports import FORMATS, ExportType
+from carnivore_db.vocabulary.exports import worker as export_worker
 from tests.vocabulary.export_s3 import Bucket
 from tests.vocabulary.export_support import TYPES, Exporting, Folder, read_csv, slowly_but
 

@@ -10,12 +10,20 @@ from uuid import UUID
 import pytest
 
 from carnivore_db import Database, errors
-from carnivore_db.storage import Storage
-from carnivore_db.vocabulary.export_worker import work
+from carnivore_db.kit.storage import Storage
 from carnivore_db.vocabulary.exports import ExportType
+from carnivore_db.vocabulary.exports.worker import work
 from tests.support.processes import eventually, python
 from tests.vocabulary.export_s3 import PART, Bucket
-from tests.vocabulary.export_support import LEASE, TYPES, Exporting, Folder, name_of, read_csv, slowly_but
+from tests.vocabulary.export_support import (
+    LEASE,
+    TYPES,
+    Exporting,
+    Folder,
+    name_of,
+    read_csv,
+    slowly_but,
+)
 
 pytest_plugins = ["tests.vocabulary.export_fixtures"]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:(moto|botocore|aiobotocore).*")

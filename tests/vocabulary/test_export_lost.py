@@ -7,8 +7,9 @@ from uuid import UUID
 import pytest
 
 from carnivore_db import errors, identity
-from carnivore_db.storage import Storage
-from carnivore_db.vocabulary import export_worker, exports
+from carnivore_db.kit.storage import Storage
+from carnivore_db.vocabulary import exports
+from carnivore_db.vocabulary.exports import worker as export_worker
 from tests.support.callers import Caller
 from tests.vocabulary.export_support import LEASE, SERVICE, Exporting, Folder, name_of, take, taken
 

@@ -11,9 +11,9 @@ from uuid import UUID
 
 import pytest
 
-from carnivore_db import storage as files
 from carnivore_db.errors import StorageError
-from carnivore_db.storage import Storage
+from carnivore_db.kit import storage as files
+from carnivore_db.kit.storage import Storage
 from carnivore_db.vocabulary.exports import ExportType
 from tests.vocabulary.export_s3 import PART, S3_SECRET, Bucket
 from tests.vocabulary.export_support import (

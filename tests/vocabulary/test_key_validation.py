@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from carnivore_db import errors
-from carnivore_db.vocabulary import api_keys
+from carnivore_db.vocabulary.keys import api_keys
 from carnivore_db.vocabulary.models import Provider, User
 from tests.support.callers import Caller
 from tests.support.hostile import MARK, attempt

@@ -11,7 +11,7 @@ from pydantic_settings import SettingsError
 
 from carnivore_db import Settings
 from carnivore_db.errors import KeyMissing
-from carnivore_db.vocabulary.encryption import Keyring
+from carnivore_db.vocabulary.keys.encryption import Keyring
 from tests.support.hostile import told
 from tests.vocabulary.samples import NOBODY
 

@@ -12,9 +12,10 @@ import psycopg
 import pytest
 
 from carnivore_db import Database, errors
-from carnivore_db.vocabulary import api_keys, key_jobs
-from carnivore_db.vocabulary.encryption import Keyring
-from carnivore_db.vocabulary.key_jobs import Reencrypted
+from carnivore_db.vocabulary.keys import api_keys
+from carnivore_db.vocabulary.keys import jobs as key_jobs
+from carnivore_db.vocabulary.keys.encryption import Keyring
+from carnivore_db.vocabulary.keys.jobs import Reencrypted
 from carnivore_db.vocabulary.models import PROVIDERS
 from tests.support.callers import SyncCaller
 from tests.support.databases import TestDatabase, one

@@ -9,8 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from carnivore_db import Database, errors
-from carnivore_db.vocabulary import api_keys, key_jobs
-from carnivore_db.vocabulary.key_jobs import Revalidated
+from carnivore_db.vocabulary.keys import api_keys
+from carnivore_db.vocabulary.keys import jobs as key_jobs
+from carnivore_db.vocabulary.keys.jobs import Revalidated
 from carnivore_db.vocabulary.models import Provider
 from tests.support.callers import SyncCaller
 from tests.support.databases import TestDatabase

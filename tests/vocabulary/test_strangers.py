@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from carnivore_db import errors
-from carnivore_db.vocabulary import api_keys, exports, progress, sessions, users
+from carnivore_db.vocabulary import exports, progress, sessions, users
+from carnivore_db.vocabulary.keys import api_keys
 from carnivore_db.vocabulary.models import User
 from tests.support.bad_input import Good
 from tests.support.callers import Caller

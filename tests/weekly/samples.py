@@ -6,8 +6,8 @@ from typing import Any
 
 import psycopg
 
-from carnivore_db import identity, tokens
-from carnivore_db.weekly import access_log, assessments, calculator, reports, sessions
+from carnivore_db import identity
+from carnivore_db.weekly import access_log, assessments, calculator, reports, sessions, tokens
 from carnivore_db.weekly.models import AssessmentSession, UserSession
 from tests.support.callers import Caller
 

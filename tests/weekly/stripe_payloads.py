@@ -11,7 +11,13 @@ from carnivore_db.weekly import calculator, payments
 from carnivore_db.weekly.payments import Applied, Target
 from tests.support.callers import Caller
 from tests.support.databases import one
-from tests.weekly.samples import SERVICE, issue_report, start_calculator, start_session, submit_assessment
+from tests.weekly.samples import (
+    SERVICE,
+    issue_report,
+    start_calculator,
+    start_session,
+    submit_assessment,
+)
 
 TABLES = ["user_sessions", "calculator2_sessions", "cw_assessment_sessions"]
 JsonObject = dict[str, Any]

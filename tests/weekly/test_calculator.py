@@ -19,7 +19,14 @@ from carnivore_db.weekly.models import PAYMENT_STATES
 from carnivore_db.weekly.payloads import FormState
 from tests.support.callers import Caller
 from tests.support.databases import one
-from tests.weekly.samples import NOBODY, SERVICE, VISITOR, ended_calculator, issue_report, start_calculator
+from tests.weekly.samples import (
+    NOBODY,
+    SERVICE,
+    VISITOR,
+    ended_calculator,
+    issue_report,
+    start_calculator,
+)
 from tests.weekly.test_sessions import ALLOWED, WAYS
 
 FORM = {"step": 3, "weight": "81,5", "height": 1.75, "goal": None, "notes": [{"größe": "XL"}, [], {}, True]}

@@ -1,0 +1,1 @@
+"""How the package talks to PostgreSQL: pool, BEGIN with an identity, single calls, errors translated."""

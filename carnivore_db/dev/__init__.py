@@ -1,0 +1,1 @@
+"""For development alone: a private PostgreSQL and the demo. Production needs none of it."""

@@ -1,0 +1,1 @@
+"""Upkeep of a database: maintenance, retention, partitions, archive, verification, statistics."""

@@ -1,0 +1,1 @@
+"""Cold storage: old months as Parquet files, and back."""

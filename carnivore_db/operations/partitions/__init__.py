@@ -1,0 +1,1 @@
+"""Partitions by month: what is missing, why, and making it."""

@@ -1,0 +1,1 @@
+"""Is a database what the package makes? The checks behind `carnivore-db verify`."""

@@ -1,0 +1,113 @@
+"""The tables of the platform: jobs, the archive's ledger, size samples. Only the migrating role uses them."""
+
+from datetime import date, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, Date, Integer, Text, text
+from sqlalchemy.dialects.postgresql import INTERVAL, REGCLASS
+from sqlalchemy.orm import Mapped, mapped_column
+
+from carnivore_db.schema.base import Base, JsonObject, Moment, Now
+
+
+class Job(Base):
+    """A scheduled job and its last run."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint("every > '00:00:00'::interval", name="every_positive"),
+        {"schema": "carnivore", "comment": "The scheduled jobs and the last run of each."},
+    )
+
+    job: Mapped[str] = mapped_column(Text, primary_key=True, comment="Its name.")
+    every: Mapped[timedelta] = mapped_column(
+        INTERVAL,
+        server_default=text("'2 days'::interval"),
+        comment="How long it may go without success: then it is overdue.",
+    )
+    last_started_at: Mapped[Moment | None] = mapped_column(comment="When the last run began.")
+    last_finished_at: Mapped[Moment | None] = mapped_column(comment="When the last run ended, well or not.")
+    last_succeeded_at: Mapped[Moment | None] = mapped_column(comment="When a run last ended well.")
+    last_error: Mapped[str | None] = mapped_column(
+        Text,
+        comment="SQLSTATE and rule, or the kind of error, of the last run; NULL when it ended well."
+        " Never a text: that could quote a row.",
+    )
+    last_result: Mapped[JsonObject | None] = mapped_column(comment="What the last run did, as counts.")
+    created_at: Mapped[Now] = mapped_column(
+        comment="Since when the job is known; a job that never ran is overdue from then on."
+    )
+
+
+class ArchivedPartition(Base):
+    __tablename__ = "archived_partitions"
+    __table_args__ = (
+        CheckConstraint(
+            "dropped_at IS NULL OR num_nulls(rows, sha256, bytes_before, bytes_after, detached_at) = 0",
+            name="facts_with_dropped",
+            info={"field": "dropped_at"},
+        ),
+        {
+            "schema": "carnivore",
+            "comment": "Months in cold storage: one row a file, and how far each has come.",
+        },
+    )
+
+    parent: Mapped[str] = mapped_column(
+        Text, primary_key=True, comment="The partitioned table, with its schema."
+    )
+    month: Mapped[date] = mapped_column(Date, primary_key=True, comment="The first of the month (UTC).")
+    part: Mapped[int] = mapped_column(
+        Integer,
+        primary_key=True,
+        autoincrement=False,
+        comment="Which of the month's files, from 1: rows that came after the month was archived have one"
+        " of their own.",
+    )
+    file_url: Mapped[str] = mapped_column(Text, comment="The file; its manifest lies beside it.")
+    rows: Mapped[int | None] = mapped_column(
+        BigInteger, comment="Rows in the file; NULL until the month is dropped, as are the next three."
+    )
+    sha256: Mapped[str | None] = mapped_column(Text, comment="Of the file, in lower-case hex.")
+    bytes_before: Mapped[int | None] = mapped_column(
+        BigInteger, comment="What the partition took, indexes included."
+    )
+    bytes_after: Mapped[int | None] = mapped_column(BigInteger, comment="What the file takes.")
+    begun_at: Mapped[Now] = mapped_column(comment="When it was begun.")
+    detached_at: Mapped[Moment | None] = mapped_column(
+        comment="When the partition left its table for the schema carnivore, the file once read back and"
+        " found right."
+    )
+    dropped_at: Mapped[Moment | None] = mapped_column(
+        comment="When it was dropped: from then on the file alone has the rows."
+    )
+    restored_as: Mapped[Any] = mapped_column(
+        REGCLASS,
+        nullable=True,
+        comment="The partition into which the rows came back; while it exists, the file is a copy.",
+    )
+    keep_until: Mapped[Moment | None] = mapped_column(comment="Until when a restored month is left alone.")
+
+
+class PartitionSize(Base):
+    """How large a table or a partition was on a day."""
+
+    __tablename__ = "partition_sizes"
+    __table_args__ = (
+        {
+            "schema": "carnivore",
+            "comment": "How large each table and each partition was, a sample a day; the migrating role's.",
+        },
+    )
+
+    day: Mapped[date] = mapped_column(primary_key=True, comment="The day of the sample (UTC).")
+    relation: Mapped[str] = mapped_column(
+        Text, primary_key=True, comment="The table or the partition, with its schema."
+    )
+    bytes: Mapped[int] = mapped_column(
+        BigInteger,
+        comment="On disk, indexes and TOAST included; of a partitioned table, its partitions added up.",
+    )
+    rows: Mapped[int | None] = mapped_column(
+        BigInteger, comment="The planner's estimate; NULL when nothing was ever analysed."
+    )

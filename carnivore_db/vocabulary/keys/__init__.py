@@ -1,0 +1,1 @@
+"""Learners' API keys of other services: encrypted in the application, rotated and validated by jobs."""
