@@ -3,11 +3,50 @@
 from datetime import date, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Date, Integer, Text, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Date, ForeignKey, Index, Integer, Text, text
 from sqlalchemy.dialects.postgresql import INTERVAL, REGCLASS
 from sqlalchemy.orm import Mapped, mapped_column
 
 from carnivore_db.schema.base import Base, JsonObject, Moment, Now
+
+
+class InstalledArea(Base):
+    """An area that is installed, or the platform itself."""
+
+    __tablename__ = "areas"
+    __table_args__ = (
+        {
+            "schema": "carnivore",
+            "comment": "The areas that are installed, and the platform itself; an area's first revision adds it.",
+        },
+    )
+
+    area: Mapped[str] = mapped_column(Text, primary_key=True, comment="Its name.")
+    schemas: Mapped[list[str]] = mapped_column(ARRAY(Text), comment="The schemas that its tables are in.")
+
+
+class PartitionedTable(Base):
+    """A table with a partition a month."""
+
+    __tablename__ = "partitioned_tables"
+    __table_args__ = (
+        Index("idx_partitioned_tables_area", "area"),
+        {
+            "schema": "carnivore",
+            "comment": "The tables with a partition a month; an area registers its own.",
+        },
+    )
+
+    parent: Mapped[str] = mapped_column(Text, primary_key=True, comment="The table, with its schema.")
+    area: Mapped[str] = mapped_column(
+        ForeignKey(InstalledArea.area, ondelete="CASCADE"), comment="Whose it is."
+    )
+    holds: Mapped[str] = mapped_column(
+        Text, comment="What its rows are, for the partitions' comments: Accesses, Events."
+    )
+    kept: Mapped[timedelta | None] = mapped_column(
+        INTERVAL, comment="A month that ended longer ago is deleted by a job of the area; NULL: never."
+    )
 
 
 class Job(Base):
@@ -16,10 +55,40 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         CheckConstraint("every > '00:00:00'::interval", name="every_positive"),
-        {"schema": "carnivore", "comment": "The scheduled jobs and the last run of each."},
+        CheckConstraint("batch >= 0", name="batch_not_negative"),
+        Index("idx_jobs_area", "area"),
+        {
+            "schema": "carnivore",
+            "comment": "The scheduled jobs and the last run of each; an area registers its own.",
+        },
     )
 
     job: Mapped[str] = mapped_column(Text, primary_key=True, comment="Its name.")
+    area: Mapped[str] = mapped_column(
+        ForeignKey(InstalledArea.area, ondelete="CASCADE"),
+        server_default="platform",
+        comment="Whose it is.",
+    )
+    position: Mapped[int] = mapped_column(
+        Integer, server_default=text("0"), comment="Its place in a run of all jobs, smallest first."
+    )
+    description: Mapped[str] = mapped_column(Text, server_default="", comment="What it does.")
+    call: Mapped[str | None] = mapped_column(
+        Text,
+        comment="A statement that handles a batch and returns how many rows: $1 the batch, $2 the run's id,"
+        " $3 options. NULL where the package does it, which writes files.",
+    )
+    batch: Mapped[int | None] = mapped_column(
+        Integer, comment="Its own batch in place of the run's; 0: it is called once."
+    )
+    due: Mapped[str | None] = mapped_column(
+        Text, comment="A query that counts the rows it would delete; NULL where it deletes none."
+    )
+    on_failure: Mapped[str | None] = mapped_column(
+        Text,
+        comment="A statement that logs a failed run elsewhere too: $1 the job, $2 the run's id, $3 when it"
+        " began, $4 SQLSTATE, $5 the rule.",
+    )
     every: Mapped[timedelta] = mapped_column(
         INTERVAL,
         server_default=text("'2 days'::interval"),

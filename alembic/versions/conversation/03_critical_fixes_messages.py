@@ -7,7 +7,7 @@ written anew once, with the person of each message; its indexes are built behind
 The downgrade gives back text, names and indexes, and every message.
 """
 
-from alembic import op
+from alembic import context, op
 
 revision = "critical_fixes_messages"
 down_revision = "critical_fixes_rows"
@@ -171,9 +171,6 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION conversation.prevent_message_updates() IS 'Refuses every change of a message, whoever asks.';
-CREATE TRIGGER messages_immutable BEFORE UPDATE ON conversation.messages
-    FOR EACH ROW EXECUTE FUNCTION conversation.prevent_message_updates();
-COMMENT ON TRIGGER messages_immutable ON conversation.messages IS 'Messages never change.';
 
 REVOKE ALL ON FUNCTION conversation.prevent_messages_in_completed_sessions(), conversation.populate_message_user_id(),
     conversation.prevent_message_updates() FROM PUBLIC, anon, authenticated, service_role;
@@ -193,9 +190,15 @@ GRANT INSERT (id, session_id, role, chat_type, content, client_message_id) ON co
 GRANT INSERT (sent_at) ON conversation.messages TO service_role;
 """
 
+IMMUTABLE = """
+CREATE TRIGGER messages_immutable BEFORE UPDATE ON conversation.messages
+    FOR EACH ROW EXECUTE FUNCTION conversation.prevent_message_updates();
+COMMENT ON TRIGGER messages_immutable ON conversation.messages IS 'Messages never change.';
+"""
+
 
 def upgrade() -> None:
-    for part in (COLUMNS, INDEXES, RULES):
+    for part in (COLUMNS, INDEXES, RULES, IMMUTABLE):
         op.execute(part)
 
 
@@ -239,30 +242,8 @@ def downgrade() -> None:
         COMMENT ON INDEX conversation.idx_messages_chat_type IS 'One chat of a session in order.';
         COMMENT ON COLUMN conversation.messages.content IS 'What was said.';
         COMMENT ON COLUMN conversation.messages."timestamp" IS 'When it was said.';
-        GRANT SELECT, INSERT ON conversation.messages TO authenticated;
-        GRANT SELECT, INSERT, UPDATE, DELETE ON conversation.messages TO service_role;
-        CREATE POLICY messages_select_own ON conversation.messages FOR SELECT TO authenticated USING (EXISTS (
-            SELECT FROM conversation.sessions AS s WHERE s.id = messages.session_id AND s.user_id = auth.uid()));
-        CREATE POLICY messages_insert_own ON conversation.messages FOR INSERT TO authenticated WITH CHECK (EXISTS (
-            SELECT FROM conversation.sessions AS s WHERE s.id = messages.session_id AND s.user_id = auth.uid()));
-        COMMENT ON POLICY messages_select_own ON conversation.messages IS 'A person reads the messages of their sessions.';
-        COMMENT ON POLICY messages_insert_own ON conversation.messages IS 'A person adds messages to their sessions.';
     """)
-    op.execute("""
-        CREATE OR REPLACE FUNCTION conversation.increment_message_count() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
-BEGIN
-    IF NEW.chat_type = 'main' THEN
-        UPDATE conversation.sessions SET message_count_main = message_count_main + 1, last_activity_at = now()
-        WHERE id = NEW.session_id;
-    ELSIF NEW.chat_type = 'helper' THEN
-        UPDATE conversation.sessions SET message_count_helper = message_count_helper + 1, last_activity_at = now()
-        WHERE id = NEW.session_id;
-    END IF;
-    RETURN NEW;
-END
-$$;
-COMMENT ON FUNCTION conversation.increment_message_count() IS 'Counts the messages of a session.';
-CREATE TRIGGER increment_message_count AFTER INSERT ON conversation.messages
-    FOR EACH ROW EXECUTE FUNCTION conversation.increment_message_count();
-COMMENT ON TRIGGER increment_message_count ON conversation.messages IS 'Counts messages.';
-    """)
+    baseline = context.script.get_revision("conversation_baseline").module
+    op.execute(baseline.INCREMENT_MESSAGE_COUNT)
+    op.execute(baseline.INCREMENT_MESSAGE_COUNT_TRIGGER)
+    op.execute(baseline.MESSAGES_ACCESS)

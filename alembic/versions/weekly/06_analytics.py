@@ -1,4 +1,4 @@
-"""Views for dashboards, for the role reporting alone.
+"""Document 012, last part: views for dashboards, for the role reporting alone.
 
 Why: document 012 promises a month of accesses by day in 50 ms and leaves the queries, and the alerts for abnormal
 access, to whoever has the time. Counting ten million accesses takes seconds, and whoever may count them in the log may
@@ -8,8 +8,8 @@ reports and days, nothing of a person, and run with their owner's rights: the ro
 
 from alembic import op
 
-revision = "operations_analytics"
-down_revision = "operations_stats"
+revision = "012_analytics"
+down_revision = "stripe_events"
 branch_labels = None
 depends_on = None
 
@@ -319,14 +319,20 @@ GRANT EXECUTE ON FUNCTION analytics.unusual_access(timestamptz, integer, integer
     TO reporting, service_role;
 """
 
+JOBS = """
+INSERT INTO carnivore.jobs (job, area, position, description, batch, call)
+VALUES ('analytics', 'weekly', 250, 'rollup of accesses', 0, 'SELECT analytics.refresh()');
+"""
+
 
 def upgrade() -> None:
-    for part in (ROLE, SCHEMA, ACCESS_DAYS, ACCESSES, SALES, UNUSUAL, GRANTS):
+    for part in (ROLE, SCHEMA, ACCESS_DAYS, ACCESSES, SALES, UNUSUAL, GRANTS, JOBS):
         op.execute(part)
 
 
 def downgrade() -> None:
     op.execute("""
+        DELETE FROM carnivore.jobs WHERE job = 'analytics';
         DROP FUNCTION analytics.unusual_access(timestamptz, integer, integer, integer, boolean);
         DROP VIEW analytics.assessments, analytics.calculator_funnel, analytics.conversion, analytics.paths,
             analytics.accesses_per_report, analytics.accesses_per_week, analytics.accesses_per_day;

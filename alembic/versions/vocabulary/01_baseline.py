@@ -8,12 +8,13 @@ signs up under the address that they logged in with: any other could be somebody
 from alembic import op
 
 revision = "vocabulary_baseline"
-down_revision = "stripe_events"
-branch_labels = None
+down_revision = "platform"
+branch_labels = ("vocabulary",)
 depends_on = None
 
 TYPES = """
 CREATE SCHEMA vocabulary;
+INSERT INTO carnivore.areas (area, schemas) VALUES ('vocabulary', '{vocabulary}');
 COMMENT ON SCHEMA vocabulary IS 'The picture-vocabulary app (001).';
 REVOKE ALL ON SCHEMA vocabulary FROM PUBLIC, anon, authenticated, service_role;
 GRANT USAGE ON SCHEMA vocabulary TO authenticated, service_role;
@@ -281,4 +282,5 @@ def downgrade() -> None:
         DROP TYPE vocabulary.theme;
         DROP TYPE vocabulary.spanish_level;
         DROP SCHEMA vocabulary;
+        DELETE FROM carnivore.areas WHERE area = 'vocabulary';
     """)

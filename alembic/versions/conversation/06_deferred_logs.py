@@ -7,10 +7,10 @@ The downgrade puts all rows back into one table. An event of a type that came la
 its own type in the metadata: the old check knows no other.
 """
 
-from alembic import op
+from alembic import context, op
 
 revision = "deferred_logs"
-down_revision = "deferred_scenarios"
+down_revision = "critical_fixes_online"
 branch_labels = None
 depends_on = None
 
@@ -92,43 +92,12 @@ COMMENT ON COLUMN conversation.logs.created_at IS 'When it happened; partition k
 """
 
 PARTITIONS = """
-CREATE FUNCTION carnivore.close_logs_partition(partition regclass) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', partition);
-    EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, anon, authenticated, service_role', partition);
-END
-$$;
-COMMENT ON FUNCTION carnivore.close_logs_partition(regclass) IS 'Gives a partition of logs the row security and grants that it does not inherit.';
-
-CREATE FUNCTION carnivore.create_logs_partition(month date) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    first timestamp := date_trunc('month', month::timestamp);
-    name text := 'logs_' || to_char(first, 'YYYY_MM');
-BEGIN
-    -- One caller at a time: the second finds the partition that the first has made. Nobody else waits.
-    PERFORM pg_advisory_xact_lock('conversation.logs'::regclass::oid::bigint);
-    IF to_regclass(format('conversation.%I', name)) IS NOT NULL THEN
-        RETURN false;
-    END IF;
-    -- The offset is written out: a bare date means another moment in another session's time zone.
-    EXECUTE format('CREATE TABLE conversation.%I PARTITION OF conversation.logs FOR VALUES FROM (%L) TO (%L)',
-        name, to_char(first, 'YYYY-MM-DD 00:00:00+00'), to_char(first + interval '1 month', 'YYYY-MM-DD 00:00:00+00'));
-    EXECUTE format('COMMENT ON TABLE conversation.%I IS %L', name, 'Events of ' || to_char(first, 'YYYY-MM') || ' (UTC).');
-    PERFORM carnivore.close_logs_partition(format('conversation.%I', name)::regclass);
-    RETURN true;
-END
-$$;
-COMMENT ON FUNCTION carnivore.create_logs_partition(date) IS 'Makes the partition of a month (UTC), closed; returns whether it was missing.';
-REVOKE ALL ON FUNCTION carnivore.close_logs_partition(regclass), carnivore.create_logs_partition(date)
-    FROM PUBLIC, anon, authenticated, service_role;
-
+INSERT INTO carnivore.partitioned_tables (parent, area, holds, kept) VALUES ('conversation.logs', 'conversation', 'Events', '30 days');
 CREATE TABLE conversation.logs_default PARTITION OF conversation.logs DEFAULT;
 COMMENT ON TABLE conversation.logs_default IS 'Events of months that have no partition: none is lost for want of one.';
-SELECT carnivore.close_logs_partition('conversation.logs_default');
+SELECT carnivore.close_partition('conversation.logs_default', 'conversation.logs');
 -- The months of ten years that have events, and those to come.
-SELECT carnivore.create_logs_partition(month)
+SELECT carnivore.create_partition('conversation.logs', month)
 FROM (
     SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date AS month FROM conversation.logs_before
     WHERE created_at > now() - interval '10 years' AND created_at < now() + interval '4 months'
@@ -175,15 +144,87 @@ GRANT SELECT ON conversation.logs TO authenticated, service_role;
 GRANT INSERT (level, event_type, user_id, session_id, metadata, created_at) ON conversation.logs TO service_role;
 """
 
+# What is due is told once, for the job and for the count beforehand.
+CLEANUP = """
+CREATE VIEW carnivore.due_log_months AS
+SELECT part.oid::regclass AS partition, part.relname AS name
+FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class AS part ON part.oid = inhrelid
+    JOIN carnivore.partitioned_tables AS known ON known.parent = 'conversation.logs'
+WHERE inhparent = 'conversation.logs'::regclass
+    AND substring(pg_get_expr(part.relpartbound, part.oid) FROM 'TO \\(''([^'']+)''\\)')::timestamptz <= now() - known.kept
+    -- Somebody brought it back to look at it.
+    AND NOT EXISTS (SELECT FROM carnivore.archived_partitions AS a WHERE a.restored_as = part.oid AND a.keep_until > now());
+COMMENT ON VIEW carnivore.due_log_months IS 'Partitions of logs that ended longer ago than logs are kept.';
+COMMENT ON COLUMN carnivore.due_log_months.partition IS 'The partition.';
+COMMENT ON COLUMN carnivore.due_log_months.name IS 'Its name.';
+CREATE VIEW carnivore.due_log_rows AS
+SELECT l.ctid AS place, l.created_at FROM conversation.logs_default AS l
+WHERE l.created_at < now() - (SELECT known.kept FROM carnivore.partitioned_tables AS known WHERE known.parent = 'conversation.logs');
+COMMENT ON VIEW carnivore.due_log_rows IS 'Rows of no month that are older than logs are kept.';
+COMMENT ON COLUMN carnivore.due_log_rows.place IS 'Where the row is.';
+COMMENT ON COLUMN carnivore.due_log_rows.created_at IS 'When it happened.';
+REVOKE ALL ON carnivore.due_log_months, carnivore.due_log_rows FROM PUBLIC, anon, authenticated, service_role;
+
+-- It comes back with arguments that have defaults, in batches: the same call finds it.
+-- squawk-ignore ban-drop-function
+DROP FUNCTION conversation.delete_old_logs();
+CREATE FUNCTION conversation.delete_old_logs(batch integer DEFAULT 1000, job_id uuid DEFAULT gen_random_uuid())
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
+DECLARE
+    began timestamptz := clock_timestamp();
+    cutoff timestamptz := now() - (SELECT known.kept FROM carnivore.partitioned_tables AS known WHERE known.parent = 'conversation.logs');
+    month record;
+    months text[] := '{}';
+    locked boolean := false;
+    counted integer;
+    dropped integer := 0;
+    deleted integer;
+BEGIN
+    -- One at a time: the second would wait for tables that the first has dropped, and leaves the work to it.
+    IF NOT pg_try_advisory_xact_lock('conversation.logs'::regclass::oid::bigint) THEN
+        RETURN 0;
+    END IF;
+    FOR month IN
+        SELECT due.partition::text AS address, due.name FROM carnivore.due_log_months AS due ORDER BY due.name
+    LOOP
+        IF NOT locked THEN
+            PERFORM carnivore.lock_partitioned('conversation.logs', true);
+            locked := true;
+        END IF;
+        -- Whoever had those locks before may have dropped it.
+        CONTINUE WHEN to_regclass(month.address) IS NULL;
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE NOWAIT', month.address);
+        EXECUTE format('SELECT count(*) FROM %s', month.address) INTO counted;
+        EXECUTE format('DROP TABLE %s', month.address);
+        dropped := dropped + counted;
+        months := months || month.name::text;
+    END LOOP;
+    DELETE FROM conversation.logs_default AS l WHERE l.ctid = ANY (ARRAY(
+        SELECT old.place FROM carnivore.due_log_rows AS old ORDER BY old.created_at LIMIT batch FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    INSERT INTO conversation.logs (level, event_type, metadata) VALUES ('info', 'cleanup_job_executed',
+        jsonb_build_object('job', 'delete_old_logs', 'job_id', job_id, 'started_at', began,
+            'finished_at', clock_timestamp(), 'before', cutoff, 'deleted', dropped + deleted, 'partitions', months));
+    RETURN deleted;
+END
+$$;
+COMMENT ON FUNCTION conversation.delete_old_logs(integer, uuid) IS 'Drops the months that ended 30 days ago, and up to batch rows of no month; returns how many of the latter.';
+REVOKE ALL ON FUNCTION conversation.delete_old_logs(integer, uuid) FROM PUBLIC, anon, authenticated, service_role;
+GRANT EXECUTE ON FUNCTION conversation.delete_old_logs(integer, uuid) TO service_role;
+"""
+
 
 def upgrade() -> None:
-    for part in (EVENT_TYPES, TABLE, PARTITIONS, RULES):
+    for part in (EVENT_TYPES, TABLE, PARTITIONS, RULES, CLEANUP):
         op.execute(part)
 
 
 def downgrade() -> None:
     op.execute("""
+        SELECT carnivore.refuse_archived('conversation.logs');
         LOCK TABLE conversation.sessions, conversation.profiles, conversation.logs IN ACCESS EXCLUSIVE MODE;
+        DROP FUNCTION conversation.delete_old_logs(integer, uuid);
+        DROP VIEW carnivore.due_log_rows, carnivore.due_log_months;
         CREATE TABLE conversation.logs_after (
             id uuid DEFAULT gen_random_uuid() NOT NULL,
             level text NOT NULL,
@@ -216,8 +257,7 @@ def downgrade() -> None:
         FROM conversation.logs, old;
         DROP TABLE conversation.logs;
         DROP TABLE conversation.event_types;
-        DROP FUNCTION carnivore.create_logs_partition(date);
-        DROP FUNCTION carnivore.close_logs_partition(regclass);
+        DELETE FROM carnivore.partitioned_tables WHERE parent = 'conversation.logs';
         ALTER TABLE conversation.logs_after RENAME TO logs;
         ALTER TABLE conversation.logs ADD CONSTRAINT logs_pkey PRIMARY KEY (id),
             ADD CONSTRAINT logs_user_id_fkey
@@ -255,4 +295,10 @@ def downgrade() -> None:
         COMMENT ON POLICY service_role_logs ON conversation.logs IS 'The service reads and appends; its grants allow no more.';
         GRANT SELECT ON conversation.logs TO authenticated, service_role;
         GRANT INSERT (level, event_type, user_id, session_id, metadata, created_at) ON conversation.logs TO service_role;
+    """)
+    op.execute(context.script.get_revision("conversation_baseline").module.DELETE_OLD_LOGS)
+    op.execute("""
+        ALTER FUNCTION conversation.delete_old_logs() SET search_path = pg_catalog, pg_temp;
+        REVOKE ALL ON FUNCTION conversation.delete_old_logs() FROM PUBLIC, anon, authenticated, service_role;
+        GRANT EXECUTE ON FUNCTION conversation.delete_old_logs() TO service_role;
     """)

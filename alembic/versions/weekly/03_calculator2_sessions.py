@@ -9,7 +9,7 @@ new tier needs no lock.
 from alembic import op
 
 revision = "014_calculator2_sessions"
-down_revision = "012_open_report"
+down_revision = "012_access_log"
 branch_labels = None
 depends_on = None
 
@@ -204,14 +204,47 @@ GRANT SELECT (form_state, pricing_tier, payment_status, created_at, last_active_
     ON public.calculator2_sessions TO anon, authenticated;
 """
 
+# What was paid for stays: its refund must find it.
+JOBS = """
+CREATE VIEW carnivore.due_calculator_sessions AS
+SELECT session.id, session.expires_at FROM public.calculator2_sessions AS session
+WHERE session.expires_at < now() AND session.payment_status IN ('pending', 'failed');
+COMMENT ON VIEW carnivore.due_calculator_sessions IS 'Expired sessions that nobody paid for.';
+COMMENT ON COLUMN carnivore.due_calculator_sessions.id IS 'The session.';
+COMMENT ON COLUMN carnivore.due_calculator_sessions.expires_at IS 'When it ended.';
+REVOKE ALL ON carnivore.due_calculator_sessions FROM PUBLIC, anon, authenticated, service_role;
+
+CREATE FUNCTION public.delete_expired_calculator_sessions(batch integer DEFAULT 1000) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    due bigint[];
+BEGIN
+    due := ARRAY(SELECT d.id FROM carnivore.due_calculator_sessions AS d
+        ORDER BY d.expires_at, d.id LIMIT batch FOR UPDATE SKIP LOCKED);
+    DELETE FROM public.calculator2_sessions AS c WHERE c.id = ANY (due);
+    RETURN cardinality(due);
+END
+$$;
+COMMENT ON FUNCTION public.delete_expired_calculator_sessions(integer) IS 'Deletes up to batch expired sessions that nobody paid for, oldest first; returns how many.';
+REVOKE ALL ON FUNCTION public.delete_expired_calculator_sessions(integer) FROM PUBLIC, anon, authenticated, service_role;
+GRANT EXECUTE ON FUNCTION public.delete_expired_calculator_sessions(integer) TO service_role;
+
+INSERT INTO carnivore.jobs (job, area, position, description, call, due) VALUES
+    ('calculator_sessions', 'weekly', 400, 'calculator sessions expired',
+        'SELECT public.delete_expired_calculator_sessions($1)', 'SELECT count(*) FROM carnivore.due_calculator_sessions');
+"""
+
 
 def upgrade() -> None:
-    for part in (PRICING_TIERS, CALCULATOR2_SESSIONS, FUNCTIONS, TRIGGERS, SECURITY):
+    for part in (PRICING_TIERS, CALCULATOR2_SESSIONS, FUNCTIONS, TRIGGERS, SECURITY, JOBS):
         op.execute(part)
 
 
 def downgrade() -> None:
     op.execute("""
+        DELETE FROM carnivore.jobs WHERE job = 'calculator_sessions';
+        DROP FUNCTION public.delete_expired_calculator_sessions(integer);
+        DROP VIEW carnivore.due_calculator_sessions;
         DROP TABLE public.calculator2_sessions, public.pricing_tiers;
         DROP FUNCTION public.save_calculator(text, jsonb, text);
         DROP FUNCTION public.resume_calculator(text);

@@ -1,14 +1,14 @@
 """Critical fixes, first part: rows that are wrong are repaired, and constraints keep them right.
 
 Why: the document adds its constraints before it repairs the rows that break them, which fails on real data
-(changes 1, 2, 6, 8, 9, 10, 12, 15, 16, 17, 25, 42 and 33, the repairs). Here everything that no rule can repair
+(changes 1, 2, 6, 8, 9, 10, 12, 15, 16, 17, 25, 42 and 33, the repairs; and 31, the weekly reset in batches). Here everything that no rule can repair
 is listed first, and nothing is changed while such a row is there; then rows are repaired; then come the
 constraints and the triggers that keep completion, counts and the week true.
 
 The downgrade takes the rules away. Repaired rows stay repaired: nothing needs a wrong count back.
 """
 
-from alembic import op
+from alembic import context, op
 
 revision = "critical_fixes_rows"
 down_revision = "conversation_baseline"
@@ -22,6 +22,18 @@ LOCKS = """
 -- squawk-ignore-file constraint-missing-not-valid, disallowed-unique-constraint, require-concurrent-index-creation, require-concurrent-index-deletion
 LOCK TABLE conversation.messages, conversation.sessions, conversation.scenarios, conversation.profiles
     IN ACCESS EXCLUSIVE MODE;
+"""
+
+# The mark in the comment tells the downgrade that this revision made it.
+CITEXT = """
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citext') THEN
+        CREATE EXTENSION citext WITH SCHEMA extensions;
+        COMMENT ON EXTENSION citext IS 'carnivore_db: installed for the conversation.';
+    END IF;
+END
+$$;
 """
 
 # citext's own operators are found only where its schema is in the search path; elsewhere `=` is that of text,
@@ -94,13 +106,7 @@ END
 $$;
 COMMENT ON FUNCTION carnivore.begin_profile() IS 'A new profile has no completed session, whatever was given, and its week ends on Monday.';
 
-CREATE OR REPLACE FUNCTION conversation.update_updated_at_column() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    NEW.updated_at := now();
-    RETURN NEW;
-END
-$$;
+ALTER FUNCTION conversation.update_updated_at_column() SET search_path = pg_catalog, pg_temp;
 
 CREATE OR REPLACE FUNCTION conversation.create_profile_for_new_user() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -180,18 +186,28 @@ END
 $$;
 COMMENT ON FUNCTION conversation.update_profile_completion_counts() IS 'Keeps a person''s counts equal to their completed sessions.';
 
-CREATE OR REPLACE FUNCTION conversation.reset_weekly_limits() RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+-- It comes back with arguments that have defaults, in batches: the same call finds it.
+-- squawk-ignore ban-drop-function
+DROP FUNCTION conversation.reset_weekly_limits();
+CREATE FUNCTION conversation.reset_weekly_limits(batch integer DEFAULT 500, job_id uuid DEFAULT gen_random_uuid())
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    began timestamptz := clock_timestamp();
     due uuid[];
 BEGIN
-    due := ARRAY(SELECT id FROM conversation.profiles WHERE week_reset_date <= now()
-        ORDER BY id FOR NO KEY UPDATE);
+    -- Whoever holds a row is completing a session, and begins the new week by that.
+    due := ARRAY(SELECT p.id FROM conversation.profiles AS p WHERE p.week_reset_date <= now()
+        ORDER BY p.week_reset_date, p.id LIMIT batch FOR NO KEY UPDATE SKIP LOCKED);
     PERFORM carnivore.count_completions(id) FROM unnest(due) AS id;
+    INSERT INTO conversation.logs (level, event_type, metadata) VALUES ('info', 'weekly_limit_reset',
+        jsonb_build_object('job', 'reset_weekly_limits', 'job_id', job_id, 'started_at', began,
+            'finished_at', clock_timestamp(), 'before', now(), 'reset', cardinality(due)));
     RETURN cardinality(due);
 END
 $$;
-COMMENT ON FUNCTION conversation.reset_weekly_limits() IS 'Begins a new week for those whose week is over, however long ago.';
+COMMENT ON FUNCTION conversation.reset_weekly_limits(integer, uuid) IS 'Begins a new week for up to batch people whose week is over, however long ago; returns how many.';
+REVOKE ALL ON FUNCTION conversation.reset_weekly_limits(integer, uuid) FROM PUBLIC, anon, authenticated, service_role;
+GRANT EXECUTE ON FUNCTION conversation.reset_weekly_limits(integer, uuid) TO service_role;
 
 REVOKE ALL ON FUNCTION carnivore.next_monday(timestamptz), carnivore.begin_profile(), carnivore.count_completions(uuid),
     conversation.update_profile_completion_counts() FROM PUBLIC, anon, authenticated, service_role;
@@ -290,7 +306,7 @@ COMMENT ON TRIGGER maintain_profile_counts ON conversation.sessions IS 'Counts c
 
 
 def upgrade() -> None:
-    for part in (LOCKS, COLLATION, UNDECIDED, FUNCTIONS, REPAIRS, CONSTRAINTS, TRIGGERS):
+    for part in (LOCKS, CITEXT, COLLATION, UNDECIDED, FUNCTIONS, REPAIRS, CONSTRAINTS, TRIGGERS):
         op.execute(part)
 
 
@@ -314,57 +330,35 @@ def downgrade() -> None:
         CREATE INDEX idx_profiles_email ON conversation.profiles (email);
         DROP COLLATION conversation.case_insensitive;
         DROP FUNCTION conversation.update_profile_completion_counts();
+        DROP FUNCTION conversation.reset_weekly_limits(integer, uuid);
+        DROP FUNCTION carnivore.count_completions(uuid);
+        DROP FUNCTION carnivore.begin_profile();
+        ALTER FUNCTION conversation.update_updated_at_column() RESET search_path;
+        COMMENT ON INDEX conversation.idx_profiles_email IS 'Lookup by address.';
+        COMMENT ON COLUMN conversation.profiles.email IS 'The person''s address.';
+        COMMENT ON COLUMN conversation.profiles.week_reset_date IS 'When the week''s count begins anew.';
+        COMMENT ON COLUMN conversation.profiles.completed_scenario_count IS 'Completed sessions.';
+        COMMENT ON COLUMN conversation.profiles.current_week_completion_count IS 'Completed sessions of the week that ends at week_reset_date.';
+        COMMENT ON COLUMN conversation.sessions.completed_at IS 'When it was completed.';
     """)
+    baseline = context.script.get_revision("conversation_baseline").module
+    for part in (
+        baseline.CREATE_PROFILE,
+        baseline.CALCULATE_DURATION,
+        baseline.CALCULATE_DURATION_TRIGGER,
+        baseline.RESET_WEEKLY_LIMITS,
+        baseline.CLEANUP_RIGHTS,
+    ):
+        op.execute(part)
     op.execute("""
-        CREATE OR REPLACE FUNCTION conversation.update_updated_at_column() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    NEW.updated_at := now();
-    RETURN NEW;
-END
-$$;
-
-CREATE OR REPLACE FUNCTION conversation.create_profile_for_new_user() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
-BEGIN
-    INSERT INTO conversation.profiles (id, email, week_reset_date)
-    VALUES (NEW.id, NEW.email, now() + interval '7 days');
-    RETURN NEW;
-END
-$$;
-
-CREATE OR REPLACE FUNCTION conversation.calculate_session_duration() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF NEW.is_completed AND NOT OLD.is_completed THEN
-        NEW.duration_seconds := extract(epoch FROM NEW.completed_at - NEW.started_at)::integer;
-    END IF;
-    RETURN NEW;
-END
-$$;
-COMMENT ON FUNCTION conversation.calculate_session_duration() IS 'Derives a completed session''s duration.';
-
-CREATE OR REPLACE FUNCTION conversation.reset_weekly_limits() RETURNS integer LANGUAGE plpgsql SECURITY DEFINER AS $$
-DECLARE
-    reset integer;
-BEGIN
-    UPDATE conversation.profiles
-    SET current_week_completion_count = 0, week_reset_date = week_reset_date + interval '7 days'
-    WHERE week_reset_date <= now();
-    GET DIAGNOSTICS reset = ROW_COUNT;
-    RETURN reset;
-END
-$$;
-COMMENT ON FUNCTION conversation.reset_weekly_limits() IS 'Begins a new week for those whose week is over.';
-
-DROP FUNCTION carnivore.count_completions(uuid);
-DROP FUNCTION carnivore.begin_profile();
-DROP FUNCTION carnivore.next_monday(timestamptz);
-
-CREATE TRIGGER calculate_session_duration BEFORE UPDATE ON conversation.sessions
-    FOR EACH ROW EXECUTE FUNCTION conversation.calculate_session_duration();
-COMMENT ON TRIGGER calculate_session_duration ON conversation.sessions IS 'Derives the duration.';
-COMMENT ON INDEX conversation.idx_profiles_email IS 'Lookup by address.';
-COMMENT ON COLUMN conversation.profiles.email IS 'The person''s address.';
-COMMENT ON COLUMN conversation.profiles.week_reset_date IS 'When the week''s count begins anew.';
-COMMENT ON COLUMN conversation.profiles.completed_scenario_count IS 'Completed sessions.';
-COMMENT ON COLUMN conversation.profiles.current_week_completion_count IS 'Completed sessions of the week that ends at week_reset_date.';
-COMMENT ON COLUMN conversation.sessions.completed_at IS 'When it was completed.';
+        DROP FUNCTION carnivore.next_monday(timestamptz);
+        DO $$
+        BEGIN
+            IF EXISTS (SELECT FROM pg_catalog.pg_extension
+                WHERE extname = 'citext' AND obj_description(oid, 'pg_extension') LIKE 'carnivore_db:%')
+            THEN
+                DROP EXTENSION citext;
+            END IF;
+        END
+        $$;
     """)

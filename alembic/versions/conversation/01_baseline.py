@@ -8,11 +8,12 @@ stays at this revision. People who could log in before get their profile here.
 from alembic import op
 
 revision = "conversation_baseline"
-down_revision = "001_user_data"
-branch_labels = None
+down_revision = "platform"
+branch_labels = ("conversation",)
 depends_on = None
 
 TABLES = """
+INSERT INTO carnivore.areas (area, schemas) VALUES ('conversation', '{conversation}');
 CREATE SCHEMA conversation;
 COMMENT ON SCHEMA conversation IS 'The role-play chat (20251110150000).';
 REVOKE ALL ON SCHEMA conversation FROM PUBLIC, anon, authenticated, service_role;
@@ -183,7 +184,8 @@ COMMENT ON INDEX conversation.idx_logs_level_created IS 'Events of a level, newe
 COMMENT ON INDEX conversation.idx_logs_user IS 'Events of a person; the foreign key.';
 """
 
-FUNCTIONS = """
+# What a later revision replaces stands by itself: its downgrade runs this text again.
+UPDATE_UPDATED_AT = """
 CREATE FUNCTION conversation.update_updated_at_column() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.updated_at := now();
@@ -191,8 +193,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION conversation.update_updated_at_column() IS 'Keeps updated_at.';
+"""
 
-CREATE FUNCTION conversation.increment_message_count() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+INCREMENT_MESSAGE_COUNT = """
+CREATE OR REPLACE FUNCTION conversation.increment_message_count() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     IF NEW.chat_type = 'main' THEN
         UPDATE conversation.sessions SET message_count_main = message_count_main + 1, last_activity_at = now()
@@ -205,8 +209,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION conversation.increment_message_count() IS 'Counts the messages of a session.';
+"""
 
-CREATE FUNCTION conversation.calculate_session_duration() RETURNS trigger LANGUAGE plpgsql AS $$
+CALCULATE_DURATION = """
+CREATE OR REPLACE FUNCTION conversation.calculate_session_duration() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NEW.is_completed AND NOT OLD.is_completed THEN
         NEW.duration_seconds := extract(epoch FROM NEW.completed_at - NEW.started_at)::integer;
@@ -215,8 +221,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION conversation.calculate_session_duration() IS 'Derives a completed session''s duration.';
+"""
 
-CREATE FUNCTION conversation.create_profile_for_new_user() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE_PROFILE = """
+CREATE OR REPLACE FUNCTION conversation.create_profile_for_new_user() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     INSERT INTO conversation.profiles (id, email, week_reset_date)
     VALUES (NEW.id, NEW.email, now() + interval '7 days');
@@ -224,8 +232,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION conversation.create_profile_for_new_user() IS 'Gives a new login its profile.';
+"""
 
-CREATE FUNCTION conversation.delete_expired_sessions() RETURNS integer LANGUAGE plpgsql SECURITY DEFINER AS $$
+DELETE_EXPIRED_SESSIONS = """
+CREATE OR REPLACE FUNCTION conversation.delete_expired_sessions() RETURNS integer LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     deleted integer;
 BEGIN
@@ -235,8 +245,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION conversation.delete_expired_sessions() IS 'Deletes open sessions that nobody touched for 7 days.';
+"""
 
-CREATE FUNCTION conversation.delete_old_logs() RETURNS integer LANGUAGE plpgsql SECURITY DEFINER AS $$
+DELETE_OLD_LOGS = """
+CREATE OR REPLACE FUNCTION conversation.delete_old_logs() RETURNS integer LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     deleted integer;
 BEGIN
@@ -246,8 +258,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION conversation.delete_old_logs() IS 'Deletes logs of more than 30 days ago.';
+"""
 
-CREATE FUNCTION conversation.reset_weekly_limits() RETURNS integer LANGUAGE plpgsql SECURITY DEFINER AS $$
+RESET_WEEKLY_LIMITS = """
+CREATE OR REPLACE FUNCTION conversation.reset_weekly_limits() RETURNS integer LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     reset integer;
 BEGIN
@@ -259,26 +273,40 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION conversation.reset_weekly_limits() IS 'Begins a new week for those whose week is over.';
+"""
 
-REVOKE ALL ON FUNCTION conversation.update_updated_at_column(), conversation.increment_message_count(),
-    conversation.calculate_session_duration(), conversation.create_profile_for_new_user(),
-    conversation.delete_expired_sessions(), conversation.delete_old_logs(), conversation.reset_weekly_limits()
-    FROM PUBLIC, anon, authenticated, service_role;
+INCREMENT_MESSAGE_COUNT_TRIGGER = """
+CREATE TRIGGER increment_message_count AFTER INSERT ON conversation.messages
+    FOR EACH ROW EXECUTE FUNCTION conversation.increment_message_count();
+COMMENT ON TRIGGER increment_message_count ON conversation.messages IS 'Counts messages.';
+"""
+
+CALCULATE_DURATION_TRIGGER = """
+CREATE TRIGGER calculate_session_duration BEFORE UPDATE ON conversation.sessions
+    FOR EACH ROW EXECUTE FUNCTION conversation.calculate_session_duration();
+COMMENT ON TRIGGER calculate_session_duration ON conversation.sessions IS 'Derives the duration.';
+"""
+
+CLEANUP_RIGHTS = """
+REVOKE ALL ON FUNCTION conversation.delete_expired_sessions(), conversation.delete_old_logs(),
+    conversation.reset_weekly_limits() FROM PUBLIC, anon, authenticated, service_role;
 GRANT EXECUTE ON FUNCTION conversation.delete_expired_sessions(), conversation.delete_old_logs(),
     conversation.reset_weekly_limits() TO service_role;
+"""
 
+RIGHTS = """
+REVOKE ALL ON FUNCTION conversation.update_updated_at_column(), conversation.increment_message_count(),
+    conversation.calculate_session_duration(), conversation.create_profile_for_new_user()
+    FROM PUBLIC, anon, authenticated, service_role;
+"""
+
+TRIGGERS = """
 CREATE TRIGGER update_profiles_updated_at BEFORE UPDATE ON conversation.profiles
     FOR EACH ROW EXECUTE FUNCTION conversation.update_updated_at_column();
 CREATE TRIGGER update_sessions_updated_at BEFORE UPDATE ON conversation.sessions
     FOR EACH ROW EXECUTE FUNCTION conversation.update_updated_at_column();
-CREATE TRIGGER increment_message_count AFTER INSERT ON conversation.messages
-    FOR EACH ROW EXECUTE FUNCTION conversation.increment_message_count();
-CREATE TRIGGER calculate_session_duration BEFORE UPDATE ON conversation.sessions
-    FOR EACH ROW EXECUTE FUNCTION conversation.calculate_session_duration();
 COMMENT ON TRIGGER update_profiles_updated_at ON conversation.profiles IS 'Keeps updated_at.';
 COMMENT ON TRIGGER update_sessions_updated_at ON conversation.sessions IS 'Keeps updated_at.';
-COMMENT ON TRIGGER increment_message_count ON conversation.messages IS 'Counts messages.';
-COMMENT ON TRIGGER calculate_session_duration ON conversation.sessions IS 'Derives the duration.';
 
 -- Without a comment: on Supabase nobody but its own role may comment on a trigger of this table.
 CREATE TRIGGER on_auth_user_created AFTER INSERT ON auth.users
@@ -296,45 +324,79 @@ ALTER TABLE conversation.logs ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON conversation.profiles, conversation.scenarios, conversation.sessions, conversation.messages,
     conversation.logs FROM PUBLIC, anon, authenticated, service_role;
 GRANT SELECT ON conversation.scenarios TO anon, authenticated;
-GRANT SELECT, INSERT, UPDATE, DELETE ON conversation.profiles, conversation.sessions TO authenticated;
-GRANT SELECT, INSERT ON conversation.messages TO authenticated;
-GRANT SELECT ON conversation.logs TO authenticated;
-GRANT SELECT, INSERT, UPDATE, DELETE ON conversation.profiles, conversation.scenarios, conversation.sessions,
-    conversation.messages, conversation.logs TO service_role;
+GRANT SELECT, INSERT, UPDATE, DELETE ON conversation.scenarios TO service_role;
+CREATE POLICY scenarios_select_all ON conversation.scenarios FOR SELECT TO authenticated, anon USING (true);
+COMMENT ON POLICY scenarios_select_all ON conversation.scenarios IS 'Everybody reads the scenes.';
+"""
 
+# Grants and policies of each table, which the refinement replaces.
+PROFILES_ACCESS = """
+GRANT SELECT, INSERT, UPDATE, DELETE ON conversation.profiles TO authenticated, service_role;
 CREATE POLICY profiles_select_own ON conversation.profiles FOR SELECT TO authenticated USING (auth.uid() = id);
 CREATE POLICY profiles_insert_own ON conversation.profiles FOR INSERT TO authenticated WITH CHECK (auth.uid() = id);
 CREATE POLICY profiles_update_own ON conversation.profiles FOR UPDATE TO authenticated
     USING (auth.uid() = id) WITH CHECK (auth.uid() = id);
 CREATE POLICY profiles_delete_own ON conversation.profiles FOR DELETE TO authenticated USING (auth.uid() = id);
-CREATE POLICY scenarios_select_all ON conversation.scenarios FOR SELECT TO authenticated, anon USING (true);
+COMMENT ON POLICY profiles_select_own ON conversation.profiles IS 'A person reads their own row.';
+COMMENT ON POLICY profiles_insert_own ON conversation.profiles IS 'A person adds their own row.';
+COMMENT ON POLICY profiles_update_own ON conversation.profiles IS 'A person changes their own row.';
+COMMENT ON POLICY profiles_delete_own ON conversation.profiles IS 'A person deletes their own row.';
+"""
+
+SESSIONS_ACCESS = """
+GRANT SELECT, INSERT, UPDATE, DELETE ON conversation.sessions TO authenticated, service_role;
 CREATE POLICY sessions_select_own ON conversation.sessions FOR SELECT TO authenticated USING (auth.uid() = user_id);
 CREATE POLICY sessions_insert_own ON conversation.sessions FOR INSERT TO authenticated WITH CHECK (auth.uid() = user_id);
 CREATE POLICY sessions_update_own ON conversation.sessions FOR UPDATE TO authenticated
     USING (auth.uid() = user_id) WITH CHECK (auth.uid() = user_id);
 CREATE POLICY sessions_delete_own ON conversation.sessions FOR DELETE TO authenticated USING (auth.uid() = user_id);
-CREATE POLICY messages_select_own ON conversation.messages FOR SELECT TO authenticated USING (EXISTS (
-    SELECT FROM conversation.sessions AS s WHERE s.id = messages.session_id AND s.user_id = auth.uid()));
-CREATE POLICY messages_insert_own ON conversation.messages FOR INSERT TO authenticated WITH CHECK (EXISTS (
-    SELECT FROM conversation.sessions AS s WHERE s.id = messages.session_id AND s.user_id = auth.uid()));
-CREATE POLICY logs_select_own ON conversation.logs FOR SELECT TO authenticated USING (auth.uid() = user_id);
-COMMENT ON POLICY profiles_select_own ON conversation.profiles IS 'A person reads their own row.';
-COMMENT ON POLICY profiles_insert_own ON conversation.profiles IS 'A person adds their own row.';
-COMMENT ON POLICY profiles_update_own ON conversation.profiles IS 'A person changes their own row.';
-COMMENT ON POLICY profiles_delete_own ON conversation.profiles IS 'A person deletes their own row.';
-COMMENT ON POLICY scenarios_select_all ON conversation.scenarios IS 'Everybody reads the scenes.';
 COMMENT ON POLICY sessions_select_own ON conversation.sessions IS 'A person reads their own sessions.';
 COMMENT ON POLICY sessions_insert_own ON conversation.sessions IS 'A person begins sessions of their own.';
 COMMENT ON POLICY sessions_update_own ON conversation.sessions IS 'A person changes their own sessions.';
 COMMENT ON POLICY sessions_delete_own ON conversation.sessions IS 'A person deletes their own sessions.';
+"""
+
+MESSAGES_ACCESS = """
+GRANT SELECT, INSERT ON conversation.messages TO authenticated;
+GRANT SELECT, INSERT, UPDATE, DELETE ON conversation.messages TO service_role;
+CREATE POLICY messages_select_own ON conversation.messages FOR SELECT TO authenticated USING (EXISTS (
+    SELECT FROM conversation.sessions AS s WHERE s.id = messages.session_id AND s.user_id = auth.uid()));
+CREATE POLICY messages_insert_own ON conversation.messages FOR INSERT TO authenticated WITH CHECK (EXISTS (
+    SELECT FROM conversation.sessions AS s WHERE s.id = messages.session_id AND s.user_id = auth.uid()));
 COMMENT ON POLICY messages_select_own ON conversation.messages IS 'A person reads the messages of their sessions.';
 COMMENT ON POLICY messages_insert_own ON conversation.messages IS 'A person adds messages to their sessions.';
+"""
+
+LOGS_ACCESS = """
+GRANT SELECT ON conversation.logs TO authenticated;
+GRANT SELECT, INSERT, UPDATE, DELETE ON conversation.logs TO service_role;
+CREATE POLICY logs_select_own ON conversation.logs FOR SELECT TO authenticated USING (auth.uid() = user_id);
 COMMENT ON POLICY logs_select_own ON conversation.logs IS 'A person reads what was logged about them.';
 """
 
 
 def upgrade() -> None:
-    for part in (TABLES, COMMENTS, FUNCTIONS, SECURITY):
+    for part in (
+        TABLES,
+        COMMENTS,
+        UPDATE_UPDATED_AT,
+        INCREMENT_MESSAGE_COUNT,
+        CALCULATE_DURATION,
+        CREATE_PROFILE,
+        DELETE_EXPIRED_SESSIONS,
+        DELETE_OLD_LOGS,
+        RESET_WEEKLY_LIMITS,
+        CLEANUP_RIGHTS,
+        RIGHTS,
+        INCREMENT_MESSAGE_COUNT_TRIGGER,
+        CALCULATE_DURATION_TRIGGER,
+        TRIGGERS,
+        SECURITY,
+        PROFILES_ACCESS,
+        SESSIONS_ACCESS,
+        MESSAGES_ACCESS,
+        LOGS_ACCESS,
+    ):
         op.execute(part)
 
 
@@ -351,4 +413,5 @@ def downgrade() -> None:
         DROP FUNCTION conversation.increment_message_count();
         DROP FUNCTION conversation.update_updated_at_column();
         DROP SCHEMA conversation;
+        DELETE FROM carnivore.areas WHERE area = 'conversation';
     """)

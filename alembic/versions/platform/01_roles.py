@@ -1,8 +1,8 @@
-"""The platform: roles, extensions, and `auth` where Supabase has not made it.
+"""Roles, extensions, `auth` where Supabase has not made it, and the private schema with its helpers.
 
 Why: every later revision grants to anon, authenticated and service_role and asks auth.uid() who is
 calling. Supabase has all of that; plain PostgreSQL gets the same here, under the same names, so that
-one set of policies serves both. On Supabase this revision adds the extension citext and nothing else.
+one set of policies serves both.
 
 It needs CREATE on the database and in the schema public and, where the roles are missing, CREATEROLE;
 never a superuser.
@@ -10,7 +10,7 @@ never a superuser.
 
 from alembic import op
 
-revision = "platform"
+revision = "roles"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -44,19 +44,16 @@ $$;
 # The marks in the comments tell the downgrade what this revision made and what it found.
 EXTENSIONS = """
 DO $$
-DECLARE
-    wanted text;
 BEGIN
     IF to_regnamespace('extensions') IS NULL THEN
         CREATE SCHEMA extensions;
         COMMENT ON SCHEMA extensions IS 'carnivore_db: extensions, apart from the application''s names.';
         GRANT USAGE ON SCHEMA extensions TO anon, authenticated, service_role;
     END IF;
-    FOREACH wanted IN ARRAY ARRAY['pgcrypto', 'citext'] LOOP
-        CONTINUE WHEN EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = wanted);
-        EXECUTE format('CREATE EXTENSION %I WITH SCHEMA extensions', wanted);
-        EXECUTE format('COMMENT ON EXTENSION %I IS %L', wanted, 'carnivore_db: installed by its platform revision.');
-    END LOOP;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pgcrypto') THEN
+        CREATE EXTENSION pgcrypto WITH SCHEMA extensions;
+        COMMENT ON EXTENSION pgcrypto IS 'carnivore_db: installed by its platform revision.';
+    END IF;
 END
 $$;
 """
@@ -122,9 +119,9 @@ $migration$;
 # made it, with its version table, before this revision ran.
 PRIVATE_SCHEMA = """
 COMMENT ON SCHEMA carnivore IS 'The package''s own: version table and helper functions; not published.';
-COMMENT ON TABLE carnivore.alembic_version IS 'The revision that this database is at.';
+COMMENT ON TABLE carnivore.alembic_version IS 'The revisions that this database is at: one, or the tip of each area.';
 COMMENT ON COLUMN carnivore.alembic_version.version_num IS 'Identity of the revision.';
-COMMENT ON INDEX carnivore.alembic_version_pkc IS 'One row.';
+COMMENT ON INDEX carnivore.alembic_version_pkc IS 'Each once.';
 ALTER TABLE carnivore.alembic_version ENABLE ROW LEVEL SECURITY;
 """
 
@@ -152,6 +149,28 @@ END
 $$;
 COMMENT ON FUNCTION carnivore.refuse_change() IS 'Refuses a change of the columns named in the trigger''s arguments.';
 REVOKE ALL ON FUNCTION carnivore.refuse_change() FROM PUBLIC;
+
+CREATE FUNCTION carnivore.table_of(relation oid) RETURNS name
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(parent.relname, c.relname)
+    FROM pg_class AS c LEFT JOIN pg_inherits ON inhrelid = c.oid LEFT JOIN pg_class AS parent ON parent.oid = inhparent
+    WHERE c.oid = relation
+$$;
+COMMENT ON FUNCTION carnivore.table_of(oid) IS 'The name of a table, for a partition its parent''s: what an error names.';
+REVOKE ALL ON FUNCTION carnivore.table_of(oid) FROM PUBLIC;
+
+CREATE FUNCTION carnivore.refuse_truncate() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kept name := carnivore.table_of(TG_RELID);
+BEGIN
+    RAISE EXCEPTION '% is append-only: % refused', kept, TG_OP
+        USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'append_only',
+              SCHEMA = TG_TABLE_SCHEMA, TABLE = kept;
+END
+$$;
+COMMENT ON FUNCTION carnivore.refuse_truncate() IS 'Refuses to empty a table whose rows are kept.';
+REVOKE ALL ON FUNCTION carnivore.refuse_truncate() FROM PUBLIC;
 """
 
 
@@ -162,6 +181,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("""
+        DROP FUNCTION carnivore.refuse_truncate();
+        DROP FUNCTION carnivore.table_of(oid);
         DROP FUNCTION carnivore.refuse_change();
         DROP FUNCTION carnivore.fold_email();
         ALTER TABLE carnivore.alembic_version DISABLE ROW LEVEL SECURITY;
@@ -183,15 +204,12 @@ def downgrade() -> None:
     """)
     op.execute("""
         DO $$
-        DECLARE
-            made text;
         BEGIN
-            FOR made IN
-                SELECT extname FROM pg_catalog.pg_extension
-                WHERE obj_description(oid, 'pg_extension') LIKE 'carnivore_db:%'
-            LOOP
-                EXECUTE format('DROP EXTENSION %I', made);
-            END LOOP;
+            IF EXISTS (SELECT FROM pg_catalog.pg_extension
+                WHERE extname = 'pgcrypto' AND obj_description(oid, 'pg_extension') LIKE 'carnivore_db:%')
+            THEN
+                DROP EXTENSION pgcrypto;
+            END IF;
             IF obj_description(to_regnamespace('extensions'), 'pg_namespace') LIKE 'carnivore_db:%' THEN
                 DROP SCHEMA extensions;
             END IF;

@@ -8,7 +8,7 @@ a session's only change by its person is its completion.
 The downgrade rebuilds sessions.created_at from started_at, as the document's authors would have to.
 """
 
-from alembic import op
+from alembic import context, op
 
 revision = "critical_fixes_access"
 down_revision = "critical_fixes_messages"
@@ -75,37 +75,39 @@ COMMENT ON TRIGGER keep_session_owner ON conversation.sessions IS 'A session sta
 """
 
 CLEANUP = """
-CREATE OR REPLACE FUNCTION conversation.delete_expired_sessions() RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+-- Idle since then means begun before: the index is on started_at, which no message moves.
+CREATE VIEW carnivore.due_sessions AS
+SELECT s.id, s.started_at FROM conversation.sessions AS s
+WHERE NOT s.is_completed AND s.started_at < now() - interval '7 days' AND s.last_activity_at < now() - interval '7 days';
+COMMENT ON VIEW carnivore.due_sessions IS 'Open sessions that nobody touched for 7 days.';
+COMMENT ON COLUMN carnivore.due_sessions.id IS 'The session.';
+COMMENT ON COLUMN carnivore.due_sessions.started_at IS 'When it began.';
+REVOKE ALL ON carnivore.due_sessions FROM PUBLIC, anon, authenticated, service_role;
+
+-- It comes back with arguments that have defaults, in batches: the same call finds it.
+-- squawk-ignore ban-drop-function
+DROP FUNCTION conversation.delete_expired_sessions();
+CREATE FUNCTION conversation.delete_expired_sessions(batch integer DEFAULT 500, job_id uuid DEFAULT gen_random_uuid())
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     began timestamptz := clock_timestamp();
     cutoff timestamptz := now() - interval '7 days';
-    deleted integer;
+    due uuid[];
 BEGIN
-    DELETE FROM conversation.sessions WHERE NOT is_completed AND last_activity_at < cutoff;
-    GET DIAGNOSTICS deleted = ROW_COUNT;
+    due := ARRAY(SELECT idle.id FROM carnivore.due_sessions AS idle
+        ORDER BY idle.started_at, idle.id LIMIT batch FOR UPDATE SKIP LOCKED);
+    DELETE FROM conversation.sessions AS s WHERE s.id = ANY (due);
     INSERT INTO conversation.logs (level, event_type, metadata) VALUES ('info', 'session_expiration_cleanup',
-        jsonb_build_object('job', 'delete_expired_sessions', 'job_id', gen_random_uuid(), 'started_at', began,
-            'finished_at', clock_timestamp(), 'before', cutoff, 'deleted', deleted));
-    RETURN deleted;
+        jsonb_build_object('job', 'delete_expired_sessions', 'job_id', job_id, 'started_at', began,
+            'finished_at', clock_timestamp(), 'before', cutoff, 'deleted', cardinality(due)));
+    RETURN cardinality(due);
 END
 $$;
-
-CREATE OR REPLACE FUNCTION conversation.delete_old_logs() RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    began timestamptz := clock_timestamp();
-    cutoff timestamptz := now() - interval '30 days';
-    deleted integer;
-BEGIN
-    DELETE FROM conversation.logs WHERE created_at < cutoff;
-    GET DIAGNOSTICS deleted = ROW_COUNT;
-    INSERT INTO conversation.logs (level, event_type, metadata) VALUES ('info', 'cleanup_job_executed',
-        jsonb_build_object('job', 'delete_old_logs', 'job_id', gen_random_uuid(), 'started_at', began,
-            'finished_at', clock_timestamp(), 'before', cutoff, 'deleted', deleted));
-    RETURN deleted;
-END
-$$;
+COMMENT ON FUNCTION conversation.delete_expired_sessions(integer, uuid) IS 'Deletes up to batch open sessions that nobody touched for 7 days; returns how many.';
+REVOKE ALL ON FUNCTION conversation.delete_expired_sessions(integer, uuid) FROM PUBLIC, anon, authenticated, service_role;
+GRANT EXECUTE ON FUNCTION conversation.delete_expired_sessions(integer, uuid) TO service_role;
+-- It records what it did once logs are partitions.
+ALTER FUNCTION conversation.delete_old_logs() SET search_path = pg_catalog, pg_temp;
 """
 
 SECURITY = """
@@ -179,50 +181,21 @@ def downgrade() -> None:
         DROP POLICY service_role_profiles ON conversation.profiles;
         DROP POLICY profiles_select_own ON conversation.profiles;
         REVOKE ALL ON conversation.profiles, conversation.sessions, conversation.logs FROM authenticated, service_role;
-        GRANT SELECT, INSERT, UPDATE, DELETE ON conversation.profiles, conversation.sessions
-            TO authenticated, service_role;
-        GRANT SELECT ON conversation.logs TO authenticated;
-        GRANT SELECT, INSERT, UPDATE, DELETE ON conversation.logs TO service_role;
-        CREATE POLICY profiles_select_own ON conversation.profiles FOR SELECT TO authenticated USING (auth.uid() = id);
-        CREATE POLICY profiles_insert_own ON conversation.profiles FOR INSERT TO authenticated WITH CHECK (auth.uid() = id);
-        CREATE POLICY profiles_update_own ON conversation.profiles FOR UPDATE TO authenticated
-            USING (auth.uid() = id) WITH CHECK (auth.uid() = id);
-        CREATE POLICY profiles_delete_own ON conversation.profiles FOR DELETE TO authenticated USING (auth.uid() = id);
-        CREATE POLICY sessions_select_own ON conversation.sessions FOR SELECT TO authenticated USING (auth.uid() = user_id);
-        CREATE POLICY sessions_insert_own ON conversation.sessions FOR INSERT TO authenticated WITH CHECK (auth.uid() = user_id);
-        CREATE POLICY sessions_update_own ON conversation.sessions FOR UPDATE TO authenticated
-            USING (auth.uid() = user_id) WITH CHECK (auth.uid() = user_id);
-        CREATE POLICY sessions_delete_own ON conversation.sessions FOR DELETE TO authenticated USING (auth.uid() = user_id);
-        CREATE POLICY logs_select_own ON conversation.logs FOR SELECT TO authenticated USING (auth.uid() = user_id);
-        COMMENT ON POLICY profiles_select_own ON conversation.profiles IS 'A person reads their own row.';
-        COMMENT ON POLICY profiles_insert_own ON conversation.profiles IS 'A person adds their own row.';
-        COMMENT ON POLICY profiles_update_own ON conversation.profiles IS 'A person changes their own row.';
-        COMMENT ON POLICY profiles_delete_own ON conversation.profiles IS 'A person deletes their own row.';
-        COMMENT ON POLICY sessions_select_own ON conversation.sessions IS 'A person reads their own sessions.';
-        COMMENT ON POLICY sessions_insert_own ON conversation.sessions IS 'A person begins sessions of their own.';
-        COMMENT ON POLICY sessions_update_own ON conversation.sessions IS 'A person changes their own sessions.';
-        COMMENT ON POLICY sessions_delete_own ON conversation.sessions IS 'A person deletes their own sessions.';
-        COMMENT ON POLICY logs_select_own ON conversation.logs IS 'A person reads what was logged about them.';
+        DROP FUNCTION conversation.delete_expired_sessions(integer, uuid);
+        DROP VIEW carnivore.due_sessions;
+        ALTER FUNCTION conversation.delete_old_logs() RESET search_path;
     """)
+    baseline = context.script.get_revision("conversation_baseline").module
+    for part in (
+        baseline.PROFILES_ACCESS,
+        baseline.SESSIONS_ACCESS,
+        baseline.LOGS_ACCESS,
+        baseline.DELETE_EXPIRED_SESSIONS,
+    ):
+        op.execute(part)
     op.execute("""
-        CREATE OR REPLACE FUNCTION conversation.delete_expired_sessions() RETURNS integer LANGUAGE plpgsql SECURITY DEFINER AS $$
-DECLARE
-    deleted integer;
-BEGIN
-    DELETE FROM conversation.sessions WHERE NOT is_completed AND last_activity_at < now() - interval '7 days';
-    GET DIAGNOSTICS deleted = ROW_COUNT;
-    RETURN deleted;
-END
-$$;
-CREATE OR REPLACE FUNCTION conversation.delete_old_logs() RETURNS integer LANGUAGE plpgsql SECURITY DEFINER AS $$
-DECLARE
-    deleted integer;
-BEGIN
-    DELETE FROM conversation.logs WHERE created_at < now() - interval '30 days';
-    GET DIAGNOSTICS deleted = ROW_COUNT;
-    RETURN deleted;
-END
-$$;
+        REVOKE ALL ON FUNCTION conversation.delete_expired_sessions() FROM PUBLIC, anon, authenticated, service_role;
+        GRANT EXECUTE ON FUNCTION conversation.delete_expired_sessions() TO service_role;
     """)
     op.execute("""
         DROP TRIGGER keep_session_owner ON conversation.sessions;
