@@ -304,6 +304,15 @@ class StepFailed(CarnivoreError):
         super().__init__("; ".join(f"{name}: {error}" for name, error in failed.items()))
 
 
+class JobFailed(CarnivoreError):
+    """A scheduled job failed. `job` is its name, `reason` the SQLSTATE and rule, without any text."""
+
+    def __init__(self, job: str, reason: str) -> None:
+        self.job = job
+        self.reason = reason
+        super().__init__(f"the job {job} failed: SQLSTATE {reason}")
+
+
 class NotReadable(CarnivoreError):
     """The connected role cannot read what was asked for. `reason` names SQLSTATE and object."""
 

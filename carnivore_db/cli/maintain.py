@@ -21,7 +21,7 @@ from carnivore_db.database import Database
 from carnivore_db.operations import maintenance, retention
 from carnivore_db.operations.locks import MAINTENANCE, turn
 from carnivore_db.operations.maintenance import Outcome, Step
-from carnivore_db.operations.retention import Pace
+from carnivore_db.operations.retention import BatchOptions, Rule
 
 app = typer.Typer()
 
@@ -38,10 +38,10 @@ _STYLES = {"done": "green", "skipped": "yellow", "failed": "bold red"}
 _BUSY = "Another run is at work: nothing done."
 
 
-def _pace(db: Database, batch: int | None, pause: int | None) -> Pace:
+def _options(db: Database, batch: int | None, pause: int | None) -> BatchOptions:
     settings = db.settings
     waited = settings.retention_pause_ms if pause is None else pause
-    return Pace(batch or settings.retention_batch, waited / 1000)
+    return BatchOptions(batch or settings.retention_batch, waited / 1000)
 
 
 @app.command()
@@ -51,7 +51,7 @@ def maintain(batch: Batch = None, pause: Pause = None, as_json: Json = False) ->
     Exit status: 0, also when another run is at work, 1 when a step failed, 2 could not look.
     """
     with explained(), closing(Database()) as db:
-        _run(db, maintenance.steps(db, _pace(db, batch, pause)), as_json)
+        _run(db, maintenance.steps(db, _options(db, batch, pause)), as_json)
 
 
 @app.command()
@@ -67,22 +67,22 @@ def cleanup(
     """
     with explained(), closing(Database()) as db:
         if dry_run:
-            due = {rule.name: rule.due(db) for rule in retention.RULES}
+            due = {rule: retention.count_due(db, rule) for rule in retention.rules(db)}
             if as_json:
-                typer.echo(json.dumps(due, indent=2))
+                typer.echo(json.dumps({rule.name: rows for rule, rows in due.items()}, indent=2))
             else:
                 console.print(_counted(due))
             return
-        names = {rule.name for rule in retention.RULES}
-        chosen = [step for step in maintenance.steps(db, _pace(db, batch, pause)) if step.job in names]
+        names = {rule.name for rule in retention.rules(db)}
+        chosen = [step for step in maintenance.steps(db, _options(db, batch, pause)) if step.job in names]
         _run(db, chosen, as_json)
 
 
-def _counted(due: dict[str, int]) -> Table:
+def _counted(due: dict[Rule, int]) -> Table:
     table = Table("rule", "what goes", "due")
     table.columns[2].justify = "right"
-    for rule in retention.RULES:
-        table.add_row(rule.name, rule.title, f"{due[rule.name]:,}")
+    for rule, rows in due.items():
+        table.add_row(rule.name, rule.title, f"{rows:,}")
     return table
 
 

@@ -2,7 +2,6 @@
 
 import json
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +11,6 @@ from carnivore_db.cli.terminal import bars, console, explained, problems
 from carnivore_db.database import Database
 from carnivore_db.operations.partitions.apply import Outcome, apply, statements
 from carnivore_db.operations.partitions.plan import Action, Policy, plan
-from carnivore_db.operations.partitions.state import read_state
 
 app = typer.Typer(help="Partitions by month.", no_args_is_help=True)
 
@@ -38,7 +36,7 @@ def show(
     if as_json and as_sql:
         raise typer.BadParameter("either --json or --sql")
     with explained(), closing(Database()) as db, db.engine.connect() as connection:
-        actions = plan(read_state(connection), datetime.now(UTC), Policy.of(db.settings, months_ahead))
+        actions = plan(connection, Policy.of(db.settings, months_ahead))
     if as_json:
         typer.echo(json.dumps([action.to_json() for action in actions], indent=2))
     elif as_sql:
@@ -66,7 +64,6 @@ def run(as_json: AsJson = False, months_ahead: Ahead = None) -> None:
 
         outcome = apply(
             db.engine,
-            now=datetime.now(UTC),
             policy=Policy.of(db.settings, months_ahead),
             lock_timeout_ms=db.settings.partition_lock_timeout_ms,
             on_step=step,

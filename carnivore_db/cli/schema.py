@@ -1,23 +1,26 @@
-"""Commands about the database: migrate, verify, the demo, psql."""
+"""Commands about the database: migrate, areas, verify, the demo, psql."""
 
 import json
 import os
 import shutil
+from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 from sqlalchemy import URL, create_engine, pool
 
 from carnivore_db.cli.terminal import bars, console, explained
-from carnivore_db.dev import local
+from carnivore_db.dev import local, snapshots
 from carnivore_db.dev.demo import story
 from carnivore_db.errors import ConfigurationError
 from carnivore_db.operations.verify.checks import verify as run_verify
 from carnivore_db.operations.verify.render import render
-from carnivore_db.schema import files, migrations, reference
-from carnivore_db.schema.snapshot import take
+from carnivore_db.schema import migrations
+from carnivore_db.schema.areas import AREAS, Area
 from carnivore_db.settings import Settings
 
 app = typer.Typer()
@@ -27,46 +30,111 @@ def _url() -> URL:
     return Settings().url
 
 
-def _with_progress(title: str, url: URL, revision: str, *, down: bool = False) -> None:
-    order = migrations.history()
-    at = migrations.current(url)
-    if at is not None and at not in order:
-        raise ConfigurationError(f"the database is at revision {at}, which this package does not know")
-    done = 0 if at is None else order.index(at) + 1
+def _known(given: list[str] | None) -> list[str] | None:
+    for name in given or ():
+        if name not in AREAS:
+            raise typer.BadParameter(f"{name} is none of {', '.join(AREAS)}")
+    return given
+
+
+Areas = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--area",
+        help=f"This area alone: {', '.join(AREAS)}; may be given several times. All when not given.",
+        callback=_known,
+    ),
+]
+
+
+def _chosen(given: list[str] | None) -> tuple[Area, ...]:
+    """The areas that were given, or all."""
+    return tuple(area for area in AREAS if not given or area in given)
+
+
+def _with_bar(run: Callable[[Callable[[str], None]], None], total: int, title: str) -> None:
     with bars() as progress:
-        task = progress.add_task(title, total=done if down else len(order) - done)
-
-        def step(name: str) -> None:
-            progress.update(task, advance=1, description=f"{title}: {name}")
-
-        run = migrations.downgrade if down else migrations.upgrade
-        run(url, revision, on_step=step)
+        task = progress.add_task(title, total=total)
+        run(lambda name: progress.update(task, advance=1, description=f"{title}: {name}"))
         progress.update(task, total=progress.tasks[task].completed, description=title)
 
 
 @app.command()
-def upgrade(revision: Annotated[str, typer.Argument(help="Where to go.")] = "head") -> None:
+def upgrade(
+    revision: Annotated[str | None, typer.Argument(help="Where to go; head when not given.")] = None,
+    area: Areas = None,
+) -> None:
     """Install the schema, or bring it up to date. Twice, or two at once, does no harm."""
+    if revision is not None and area:
+        raise typer.BadParameter("either a revision or --area")
     with explained():
-        _with_progress("Upgrade", _url(), revision)
+        url = _url()
+        if area:
+            wanted = _chosen(area)
+            total = migrations.missing(url, wanted)
+            _with_bar(lambda step: migrations.upgrade_areas(url, wanted, on_step=step), total, "Upgrade")
+        else:
+            total = migrations.missing(url)
+            to = revision or "head"
+            _with_bar(lambda step: migrations.upgrade(url, to, on_step=step), total, "Upgrade")
 
 
 @app.command()
 def downgrade(
-    revision: Annotated[str, typer.Argument(help="Where to go back to; base takes back everything.")],
+    revision: Annotated[
+        str | None, typer.Argument(help="Where to go back to; base takes back everything.")
+    ] = None,
+    area: Areas = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Take revisions back. The rows of dropped tables go with them."""
+    """Take revisions back, or whole areas. The rows of dropped tables are deleted with them."""
+    if (revision is None) == (not area):
+        raise typer.BadParameter("either a revision or --area")
+    what = f"Take back {' and '.join(area)}" if area else f"Go back to {revision} and drop what came after"
     if not yes:
-        typer.confirm(f"Go back to {revision} and drop what came after, rows included?", abort=True)
+        typer.confirm(f"{what}, rows included?", abort=True)
     with explained():
-        _with_progress("Downgrade", _url(), revision, down=True)
+        url = _url()
+        back = _chosen(area) if area else ()
+        applied = set(migrations.applied(url))
+        total = sum(len(applied.intersection(migrations.of_area(one))) for one in back) or len(applied)
+
+        def run(step: Callable[[str], None]) -> None:
+            for one in back:
+                migrations.downgrade_area(url, one, on_step=step)
+            if revision is not None:
+                migrations.downgrade(url, revision, on_step=step)
+
+        _with_bar(run, total, "Downgrade")
+
+
+@app.command()
+def areas(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show which areas are installed, at which revision, and what this package has."""
+    with explained():
+        found = migrations.states(_url()).values()
+    if as_json:
+        rows = [asdict(state) | {"current": state.current} for state in found]
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table("area", "installed", "latest", "")
+    for state in found:
+        what = "" if state.current else "not installed" if state.revision is None else "behind"
+        table.add_row(state.area, state.revision or "", state.latest, what)
+    console.print(table)
 
 
 @app.command()
 def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    months_ahead: Annotated[int, typer.Option(min=0, help="Months that must have a partition.")] = 3,
+    months_ahead: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Months beyond this one that must have a partition;"
+            " CARNIVORE_DB_PARTITION_MONTHS_AHEAD when not given.",
+        ),
+    ] = None,
 ) -> None:
     """Compare the database with what this package makes; read-only, safe on production.
 
@@ -79,7 +147,7 @@ def verify(
             report = run_verify(
                 connection,
                 now=datetime.now(UTC),
-                months_ahead=months_ahead,
+                months_ahead=settings.partition_months_ahead if months_ahead is None else months_ahead,
                 ignore=settings.verify_ignore,
             )
     if as_json:
@@ -91,11 +159,12 @@ def verify(
 
 @app.command()
 def demo(
+    area: Areas = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the server running.")] = False,
 ) -> None:
     """A report sold, a learner's progress and exports, a scene played; on a real PostgreSQL."""
     with explained():
-        ok = story.tell(console, keep=keep)
+        ok = story.tell(console, areas=_chosen(area), keep=keep)
     raise typer.Exit(0 if ok else 1)
 
 
@@ -115,14 +184,8 @@ def psql() -> None:
 
 @app.command(hidden=True)
 def snapshot(
-    docs: Annotated[Path, typer.Option(help="Where the schema reference goes.")] = Path("docs/schema.md"),
+    docs: Annotated[Path, typer.Option(help="Where the schema reference goes.")] = Path("docs/schema"),
 ) -> None:
-    """Write the catalog snapshot and the schema reference from a fresh database."""
-    with explained(), local.server() as server, story.scratch_database(server) as dbname:
-        migrations.upgrade(server.url(dbname))
-        engine = create_engine(server.url(dbname), poolclass=pool.NullPool)
-        with engine.connect() as connection:
-            made = take(connection)
-    files.write_expected(made, Path(files.__file__).with_name("expected.json"))
-    docs.parent.mkdir(exist_ok=True)
-    docs.write_text(reference.markdown(files.load_expected()), encoding="utf-8")
+    """Write the catalog snapshots and the schema reference from fresh databases."""
+    with explained(), local.server() as server:
+        snapshots.write(snapshots.take_all(server), docs)

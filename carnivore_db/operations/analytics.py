@@ -1,17 +1,12 @@
-"""The rollup of the access log behind the views of the schema analytics, and its refresh."""
+"""The rollup of the access log behind the views of the schema analytics: a month's last count.
 
-from collections.abc import Callable
+`analytics.refresh` counts all others; a job of the database calls it.
+"""
+
 from datetime import date
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, text
 
-_MONTHS = text("""
-    SELECT DISTINCT CAST(date_trunc('month', accessed_at AT TIME ZONE 'UTC') AS date) AS month
-    FROM public.report_access_log
-    UNION SELECT CAST(date_trunc('month', CAST(day AS timestamp)) AS date) FROM analytics.access_days
-    ORDER BY month
-""")
-_REFRESH = text("SELECT analytics.refresh(CAST(:month AS date))")
 # As analytics.refresh counts, of a table that has left the log. Where other files have rows of the month too,
 # the days are theirs already, and a report may have been opened in both: no sum is right.
 _SETTLE = """
@@ -44,26 +39,6 @@ _SETTLE = """
     ON CONFLICT (day) DO UPDATE SET accesses = excluded.accesses, reports = excluded.reports,
         counted_at = excluded.counted_at
 """
-
-
-def refresh(engine: Engine, *, on_step: Callable[[date, int], None] | None = None) -> int:
-    """Count the days of every month anew, each month in a transaction of its own, as the migrating role.
-
-    `on_step` is told each month (UTC) and how many days were written or taken out. Returns how many in all.
-    Any number may run at once: each waits for the other's month. A month in cold storage keeps its days.
-    """
-    # The ledger and the log must be seen as they are when the lock is had.
-    committed = engine.execution_options(isolation_level="READ COMMITTED")
-    with committed.connect() as connection:
-        months = connection.scalars(_MONTHS).all()
-    total = 0
-    for month in months:
-        with committed.begin() as connection:
-            days: int = connection.execute(_REFRESH, {"month": month}).scalar_one()
-        total += days
-        if on_step is not None:
-            on_step(month, days)
-    return total
 
 
 def settle(connection: Connection, month: date, table: str) -> None:

@@ -1,7 +1,11 @@
 """A run of everything that is scheduled, in order: each step is noted, and none waits for another's success.
 
-Safe at any time, in any number at once, within `partitions.locks.turn`: one run works, the others find it at
-work and leave it to it.
+The database's own jobs are run by `carnivore.run_job`, which a scheduler inside the database calls as well.
+Here they are joined by what needs more than the database: files (the archive, exports), and partitions, whose
+making a client can end in time for the writers, which a procedure cannot.
+
+Safe at any time, in any number at once, within `locks.turn`: one run works, the others find it at work and
+leave it to it.
 """
 
 import time
@@ -12,19 +16,15 @@ from typing import Any, Literal
 
 from sqlalchemy import Engine, text
 
-from carnivore_db.conversation import jobs
 from carnivore_db.database import Database
-from carnivore_db.errors import CarnivoreError, StepFailed
+from carnivore_db.errors import CarnivoreError, JobFailed, StepFailed
 from carnivore_db.kit.extras import extra
-from carnivore_db.operations import analytics, retention, stats
-from carnivore_db.operations import jobs as health
+from carnivore_db.operations import jobs, retention
 from carnivore_db.operations.partitions.apply import apply
 from carnivore_db.operations.partitions.plan import Policy
-from carnivore_db.operations.retention import Pace, Rule
-from carnivore_db.schema.base import AUTH_USERS, Base
-
-_FOLD = text("SELECT public.fold_report_access(:batch)")
-_CHAT: dict[str, jobs.Job] = {"weekly_limits": "reset_weekly_limits", "message_archive": "archive_messages"}
+from carnivore_db.operations.retention import BatchOptions
+from carnivore_db.schema import models
+from carnivore_db.schema.areas import installed
 
 Status = Literal["done", "skipped", "failed"]
 Did = dict[str, int]
@@ -38,11 +38,15 @@ class Skipped(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """A job of `carnivore.jobs`, and what it does here: returns counts, raises Skipped or an error."""
+    """A job of `carnivore.jobs`, and what it does here: returns counts, raises Skipped or an error.
+
+    `noted`: the database notes the run itself.
+    """
 
     job: str
     title: str
     run: Callable[[OnProgress], Did]
+    noted: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,26 +70,32 @@ class Outcome:
         }
 
 
-def steps(db: Database, pace: Pace) -> list[Step]:
-    """Everything, in the order in which it runs: room for what comes, what was counted late, what is old,
-    the chat's own jobs, and last a look at what is left."""
-    return [
-        Step("partitions", "months that are missing", lambda on: _partitions(db, on)),
-        Step("fold", "access counts folded", lambda _: {"folded": fold_access_counts(db.engine)}),
-        # Before the archive, which counts each month that it takes once more.
-        Step("analytics", "rollup of accesses", lambda _: {"days": analytics.refresh(db.engine)}),
-        Step("archive", "old months into cold storage", lambda on: _archive(db, on)),
-        *(_retention(db, rule, pace) for rule in retention.RULES),
-        *(_chat(db, name, job, pace) for name, job in _CHAT.items()),
-        Step("sizes", "sizes sampled", lambda _: {"relations": stats.record(db.engine)}),
-    ]
+def steps(db: Database, options: BatchOptions) -> list[Step]:
+    """Everything that the installed areas have, in the order in which it runs: room for what comes, what was
+    counted late, what is old, the areas' own jobs, and last a look at what is left."""
+    with db.engine.connect() as connection:
+        registered = jobs.registered(connection)
+        areas = installed(connection)
+    deletes = [job.job for job in registered if job.deletes]
+    found: list[Step] = []
+    for job in registered:
+        if job.job == "partitions":
+            found.append(Step(job.job, job.description, lambda on: _partitions(db, on)))
+            continue
+        if deletes and job.job == deletes[0]:
+            # What is deleted may have to be archived first; accesses were counted for the last time before.
+            found.append(Step("archive", "old months into cold storage", lambda on: _archive(db, on)))
+        found.append(_job(db, job, options))
+    if "vocabulary" in areas:
+        # With the others that delete, before a look at what is left.
+        found.insert(len(found) - 1, _exports(db, options))
+    return found
 
 
 def _partitions(db: Database, on_progress: OnProgress) -> Did:
     settings = db.settings
     outcome = apply(
         db.engine,
-        now=datetime.now(UTC),
         policy=Policy.of(settings),
         lock_timeout_ms=settings.partition_lock_timeout_ms,
         on_step=lambda _, number, total: on_progress(number, total),
@@ -98,24 +108,30 @@ def _partitions(db: Database, on_progress: OnProgress) -> Did:
     return did
 
 
-def _retention(db: Database, rule: Rule, pace: Pace) -> Step:
+def _job(db: Database, job: jobs.Registered, options: BatchOptions) -> Step:
     def run(on_progress: OnProgress) -> Did:
-        due, gone = rule.due(db), 0
-
-        def on_deleted(deleted: int) -> None:
-            nonlocal gone
-            gone += deleted
-            on_progress(gone, due)
-
+        due = jobs.count_due(db.engine, job.job, db.settings) if job.deletes else None
         on_progress(0, due)
-        return {"deleted": rule.delete(db, pace, on_deleted)}
+        handled = jobs.run(
+            db.engine,
+            job.job,
+            db.settings,
+            batch=options.batch,
+            pause=options.pause,
+            on_progress=lambda handled: on_progress(handled, due),
+        )
+        return {"deleted" if job.deletes else "handled": handled}
 
-    return Step(rule.name, rule.title, run)
+    if job.job == retention.OLD_LOGS and db.settings.archive_logs:
+        return Step(job.job, job.description, lambda _: retention.refuse_unarchived(db))
+    return Step(job.job, job.description, run, noted=True)
 
 
-def _chat(db: Database, name: str, job: jobs.Job, pace: Pace) -> Step:
-    title = job.replace("_", " ")
-    return Step(name, title, lambda _: {"rows": jobs.run(db.engine, job, batch=pace.batch)})
+def _exports(db: Database, options: BatchOptions) -> Step:
+    def run(on_progress: OnProgress) -> Did:
+        return {"deleted": retention.delete_exports(db, options, lambda gone: on_progress(gone, None))}
+
+    return Step(retention.EXPORTS.name, retention.EXPORTS.title, run)
 
 
 def _archive(db: Database, on_progress: OnProgress) -> Did:
@@ -161,8 +177,9 @@ def run(db: Database, step: Step, on_progress: OnProgress = lambda _done, _total
     seconds = time.monotonic() - began
     problem = None if error is None else _shown(error)
     try:
-        noted = error.first if isinstance(error, StepFailed) else error
-        health.record(db.engine, step.job, seconds=seconds, error=noted, result=did)
+        if not (step.noted and (error is None or isinstance(error, JobFailed))):
+            noted = error.first if isinstance(error, StepFailed) else error
+            jobs.record(db.engine, step.job, seconds=seconds, error=noted, result=did)
     except CarnivoreError as caught:
         problem = f"{problem or 'done'}; not noted: {caught}"
     return Outcome(step.job, "failed" if problem else "done", did, problem, seconds)
@@ -173,27 +190,12 @@ def _shown(error: Exception) -> str:
     return str(error) if isinstance(error, CarnivoreError) else type(error).__name__
 
 
-def fold_access_counts(engine: Engine, *, batch: int = 1000) -> int:
-    """Add pending accesses to their reports' counters, `batch` reports a transaction, until none is left
-    whose report nobody else has locked.
-
-    Returns how many deltas were folded. Any number may run at once: each takes what the others left.
-    """
-    total = 0
-    while True:
-        with engine.begin() as connection:
-            folded = connection.scalar(_FOLD, {"batch": batch}) or 0
-        if folded == 0:
-            return total
-        total += folded
-
-
 def analyze(engine: Engine, on_table: Callable[[str], None] = lambda _: None) -> int:
-    """Renew the statistics of every table of ours, partitions included, as the migrating role; returns how
-    many tables. Autovacuum never does it for a partitioned table as a whole."""
-    tables = [table for table in Base.metadata.sorted_tables if table is not AUTH_USERS]
-    quote = engine.dialect.identifier_preparer.quote
+    """Renew the statistics of every table of the installed areas, partitions included, as the migrating role;
+    returns how many tables. Autovacuum never does it for a partitioned table as a whole."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        tables = models.tables(*installed(connection))
+        quote = engine.dialect.identifier_preparer.quote
         for table in tables:
             name = f"{quote(table.schema or 'public')}.{quote(table.name)}"
             on_table(name)

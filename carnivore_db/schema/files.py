@@ -1,28 +1,63 @@
-"""Read and write the committed snapshot, `expected.json`."""
+"""The committed snapshots, `expected/<area>.json`: the platform, and what each area adds to it."""
 
 import json
+from functools import cache
 from importlib import resources
-from pathlib import Path
+from typing import Any
 
+from carnivore_db.schema.areas import PLATFORM, Area
 from carnivore_db.schema.snapshot import Snapshot, committable
 
-_NAME = "expected.json"
+FOLDER = "expected"
 
 
-def load_expected() -> Snapshot:
-    """The snapshot that the package was released with.
+def expected(*areas: Area) -> Snapshot:
+    """The snapshot of a database that has the platform and these areas, as the package was released with.
 
     Raises FileNotFoundError when the package carries none.
     """
-    text = (resources.files("carnivore_db.schema") / _NAME).read_text(encoding="utf-8")
-    expected: Snapshot = json.loads(text)
-    return expected
+    whole: Snapshot = {}
+    for part in (PLATFORM, *areas):
+        for kind, objects in _part(part).items():
+            whole[kind] = whole.get(kind, {}) | objects
+    return whole
 
 
-def write_expected(snapshot: Snapshot, path: Path) -> None:
-    """Write a snapshot for committing: sorted, one fact a line, so that a diff reads well.
+@cache
+def _part(name: str) -> Snapshot:
+    text = (resources.files("carnivore_db.schema") / FOLDER / f"{name}.json").read_text(encoding="utf-8")
+    found: Snapshot = _joined(json.loads(text))
+    return found
+
+
+def own(snapshot: Snapshot, platform: Snapshot) -> Snapshot:
+    """What an area adds: its snapshot less what the platform has."""
+    return {
+        kind: {name: found for name, found in objects.items() if name not in platform.get(kind, {})}
+        for kind, objects in snapshot.items()
+    }
+
+
+def rendered(snapshot: Snapshot) -> str:
+    """A snapshot as it is committed: sorted, one fact a line, a text of several lines as a list of them.
 
     Raises ValueError when the partitions of one table differ from each other.
     """
-    text = json.dumps(committable(snapshot), indent=1, sort_keys=True, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    plain = _split({kind: objects for kind, objects in committable(snapshot).items() if objects})
+    return json.dumps(plain, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _split(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _split(item) for key, item in value.items()}
+    if isinstance(value, str) and "\n" in value:
+        return {"lines": value.split("\n")}
+    return value
+
+
+def _joined(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {"lines"}:
+            return "\n".join(value["lines"])
+        return {key: _joined(item) for key, item in value.items()}
+    return value

@@ -1,6 +1,7 @@
-"""Alembic from Python: where the revisions are, and running them with progress."""
+"""Alembic from Python: where the revisions are, what is installed, and running them with progress."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,12 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import URL, create_engine, pool
+from alembic.script import Script, ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, create_engine, pool
+
+from carnivore_db.errors import ConfigurationError
+from carnivore_db.schema.areas import AREAS, PLATFORM, Area
 
 VERSION_SCHEMA = "carnivore"
 
@@ -38,7 +43,7 @@ def config(url: URL | None = None, *, on_step: Callable[[str], None] | None = No
 
 
 def upgrade(url: URL, revision: str = "head", *, on_step: Callable[[str], None] | None = None) -> None:
-    """Bring the database to `revision`. Does nothing when it is there."""
+    """Bring the database to `revision` ("head": every area). Does nothing when it is there."""
     command.upgrade(config(url, on_step=on_step), revision)
 
 
@@ -47,15 +52,108 @@ def downgrade(url: URL, revision: str, *, on_step: Callable[[str], None] | None 
     command.downgrade(config(url, on_step=on_step), revision)
 
 
+def upgrade_areas(url: URL, areas: Collection[Area], *, on_step: Callable[[str], None] | None = None) -> None:
+    """Install `areas`, or bring them up to date, and leave the others as they are.
+
+    A database that has every area then is at the release, as after `upgrade`.
+    """
+    for area in (area for area in AREAS if area in areas):
+        if states(url)[area].revision != tip(area):
+            upgrade(url, tip(area), on_step=on_step)
+    if all(state.current for state in states(url).values()):
+        upgrade(url, on_step=on_step)
+
+
+def downgrade_area(url: URL, area: Area, *, on_step: Callable[[str], None] | None = None) -> None:
+    """Take one area back, with its rows; platform and other areas stay as they are.
+
+    Raises ConfigurationError when it is not installed.
+    """
+    if states(url)[area].revision is None:
+        raise ConfigurationError(f"the area {area} is not installed")
+    downgrade(url, f"{area}@{PLATFORM}", on_step=on_step)
+
+
+@dataclass(frozen=True)
+class AreaState:
+    """An area of a database: the revision that it is at (None: not installed), and the package's latest."""
+
+    area: Area
+    revision: str | None
+    latest: str
+
+    @property
+    def current(self) -> bool:
+        """Whether it is installed and up to date."""
+        return self.revision == self.latest
+
+
+def states(url: URL) -> dict[Area, AreaState]:
+    """Every area of the database at `url`. Raises ConfigurationError for revisions of another package."""
+    engine = create_engine(url, poolclass=pool.NullPool)
+    with engine.connect() as connection:
+        return read_states(connection)
+
+
+def read_states(connection: Connection) -> dict[Area, AreaState]:
+    """As `states`, on a connection. Reads the version table, which the migrating role may."""
+    context = MigrationContext.configure(connection, opts={"version_table_schema": VERSION_SCHEMA})
+    applied = _applied(context.get_current_heads())
+    at: dict[Area, str] = {}
+    for script in applied:
+        for area in AREAS:
+            if _own(script, area):
+                at.setdefault(area, script.revision)
+    return {area: AreaState(area, at.get(area), tip(area)) for area in AREAS}
+
+
+def tip(area: Area) -> str:
+    """The last revision of an area's branch."""
+    return next(script.revision for script in _scripts().walk_revisions() if _own(script, area))
+
+
 def history() -> list[str]:
-    """All revisions, oldest first."""
-    scripts = ScriptDirectory.from_config(config())
-    return [script.revision for script in reversed(list(scripts.walk_revisions()))]
+    """All revisions, oldest first, each after those that it stands on."""
+    return [script.revision for script in reversed(list(_scripts().walk_revisions()))]
 
 
-def current(url: URL) -> str | None:
-    """The revision that the database is at; None before the first."""
+def missing(url: URL, areas: Collection[Area] = AREAS) -> int:
+    """How many revisions an upgrade of these areas would run."""
+    wanted = {tip(area) for area in areas}
+    heads = wanted if len(wanted) < len(AREAS) else set(_scripts().get_heads())
+    return len({script.revision for script in _applied(heads)} - set(applied(url)))
+
+
+def applied(url: URL) -> list[str]:
+    """The revisions that the database at `url` has, latest first. Raises ConfigurationError as `states`."""
     engine = create_engine(url, poolclass=pool.NullPool)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table_schema": VERSION_SCHEMA})
-        return context.get_current_revision()
+        return [script.revision for script in _applied(context.get_current_heads())]
+
+
+def of_area(area: Area) -> list[str]:
+    """The revisions of an area's branch alone, oldest first."""
+    return [script.revision for script in reversed(list(_scripts().walk_revisions())) if _own(script, area)]
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(config())
+
+
+def _applied(heads: Iterable[str]) -> list[Script]:
+    heads = tuple(heads)
+    if not heads:
+        return []
+    try:
+        return list(_scripts().iterate_revisions(heads, "base"))
+    except CommandError:
+        named = ", ".join(sorted(heads))
+        raise ConfigurationError(
+            f"the database is at revision {named}, which this package does not know"
+        ) from None
+
+
+def _own(script: Script, area: Area) -> bool:
+    """Whether a revision is an area's alone: not the trunk's, not a release."""
+    return set(script.branch_labels) == {area}

@@ -17,7 +17,8 @@ class InstalledArea(Base):
     __table_args__ = (
         {
             "schema": "carnivore",
-            "comment": "The areas that are installed, and the platform itself; an area's first revision adds it.",
+            "comment": "The areas that are installed, and the platform itself;"
+            " an area's first revision adds it.",
         },
     )
 

@@ -1,16 +1,16 @@
-"""The schema reference, `docs/schema.md`, written from a snapshot."""
+"""The schema reference, `docs/schema/`: a page for each table and each function, written from a snapshot."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from carnivore_db.schema.snapshot import PARTITIONS, Snapshot
 
-_INTRODUCTION = """\
+_INDEX = """\
 # Schema reference
 
-Generated from the catalog snapshot, comments included: edit those, not this file.
-A `*` after a privilege means that its holder may pass it on. Owners hold every privilege on what
-they own, and are not listed.
+Generated from the catalog of a fresh database by `make snapshot`: edit models, revisions and their
+comments, not these pages. Each page shows its object as it stands at head. Owners hold every privilege on
+what they own, and are not listed; a `*` after a privilege means that its holder may pass it on.
 """
 _PARTS = (
     ("constraints", "Constraints"),
@@ -20,36 +20,68 @@ _PARTS = (
     ("rules", "Rules"),
     ("statistics", "Statistics"),
 )
+_VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
-def markdown(snapshot: Snapshot) -> str:
-    """Every table with all its parts, then types and functions; one snapshot, one text.
+def pages(snapshot: Snapshot) -> dict[str, str]:
+    """All pages by their path below `docs/schema/`; one snapshot, one text.
 
-    In: a snapshot made by `take`, or the committed one.
+    In: a snapshot made by `take`, or the committed ones.
     """
-    lines = [_INTRODUCTION]
+    found: dict[str, str] = {}
+    lines = [_INDEX]
     for schema, definition in snapshot["schemas"].items():
         lines.append(f"## Schema `{schema}`\n")
         lines += _comment(definition)
-        lines += _grants({schema: definition.get("acl", {})})
-        for table in _inside(snapshot["tables"], schema):
-            lines += _table(snapshot, table)
+        lines += _grid("Who may do what", ("role", "privileges"), _held(definition.get("acl", {})))
+        index: list[Sequence[str]] = []
+        for identity in _inside(snapshot["tables"], schema):
+            table = snapshot["tables"][identity]
+            path = f"{schema}/{_name(identity, schema)}.md"
+            found[path] = _text(_table(snapshot, identity))
+            index.append((f"[{_name(identity, schema)}]({path})", table["kind"], _cell(table.get("comment"))))
+        for name, overloads in _functions(snapshot, schema).items():
+            path = f"{schema}/{name}.md"
+            if path in found:  # a function may have a table's name
+                path = f"{schema}/{name}-function.md"
+            found[path] = _text(
+                line for each in overloads for line in _function(each, snapshot["functions"][each])
+            )
+            first = snapshot["functions"][overloads[0]]
+            index.append((f"[{name}]({path})", first["kind"], _cell(first.get("comment"))))
+        lines += _grid("Objects", ("name", "kind", "comment"), index)
         for identity in _inside(snapshot["types"], schema):
             lines += _type(identity, snapshot["types"][identity])
-        for identity in _inside(snapshot["functions"], schema):
-            lines += _function(identity, snapshot["functions"][identity])
+    found["README.md"] = _text(iter(lines))
+    return found
+
+
+def _text(lines: Iterator[str]) -> str:
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _name(identity: str, schema: str) -> str:
+    return identity.removeprefix(f"{schema}.")
+
+
+def _functions(snapshot: Snapshot, schema: str) -> dict[str, list[str]]:
+    """The functions of a schema by their bare names, each with its overloads."""
+    found: dict[str, list[str]] = {}
+    for identity in _inside(snapshot["functions"], schema):
+        found.setdefault(_name(identity, schema).partition("(")[0], []).append(identity)
+    return found
 
 
 def _table(snapshot: Snapshot, table: str) -> Iterator[str]:
     definition = snapshot["tables"][table]
     kind = definition["kind"]
-    yield f"### {kind.capitalize()} `{table}`\n"
+    yield f"# {kind.capitalize()} `{table}`\n"
     yield from _comment(definition)
     if partitioning := snapshot.get(PARTITIONS, {}).get(table):
         default = "with" if partitioning["default"] else "without"
         yield f"Partitioned by {_code(partitioning['strategy'])}, {default} a DEFAULT partition.\n"
-    yield from _columns(_parts(snapshot, "columns", table))
+    columns = _parts(snapshot, "columns", table)
+    yield from _columns(columns)
     if "definition" in definition:
         yield f"```sql\n{definition['definition'].strip()}\n```\n"
     for part, title in _PARTS:
@@ -60,10 +92,8 @@ def _table(snapshot: Snapshot, table: str) -> Iterator[str]:
         yield from _grid(title, ("name", "definition", "comment"), rows)
     if kind in ("table", "partitioned table"):
         yield from _policies(definition, _parts(snapshot, "policies", table))
-    granted = {table: snapshot["grants"].get(table, {})} | {
-        f"{table}.{column}": held for column, held in _parts(snapshot, "grants", table).items()
-    }
-    yield from _grants(granted)
+    on_table = snapshot["grants"].get(table, {})
+    yield from _rights(on_table, _parts(snapshot, "grants", table), len(columns))
 
 
 def _columns(columns: Mapping[str, Any]) -> Iterator[str]:
@@ -98,13 +128,40 @@ def _policies(table: Mapping[str, Any], policies: Mapping[str, Any]) -> Iterator
     yield from _grid("Policies", ("policy", "for", "to", "using", "with check", "comment"), rows)
 
 
-def _grants(granted: Mapping[str, Mapping[str, Sequence[str]]]) -> Iterator[str]:
+def _rights(
+    on_table: Mapping[str, Sequence[str]], on_columns: Mapping[str, Mapping[str, Sequence[str]]], columns: int
+) -> Iterator[str]:
+    """Who may do what: a row a role, a column a verb, and in each cell the columns."""
+    roles = sorted({*on_table, *(role for held in on_columns.values() for role in held)})
     rows = [
-        (_code(on), _code(role), ", ".join(held))
-        for on, holders in granted.items()
-        for role, held in holders.items()
+        (
+            _code(role),
+            *(_cell_of(verb, role, on_table, on_columns, columns) for verb in _VERBS),
+            ", ".join(p for p in on_table.get(role, ()) if p.rstrip("*") not in _VERBS),
+        )
+        for role in roles
     ]
-    yield from _grid("Grants", ("on", "to", "privileges"), rows)
+    yield from _grid("Who may do what", ("role", *_VERBS, "other"), rows)
+    if not rows:
+        yield "No role but the owner may do anything here.\n"
+
+
+def _cell_of(
+    verb: str,
+    role: str,
+    on_table: Mapping[str, Sequence[str]],
+    on_columns: Mapping[str, Mapping[str, Sequence[str]]],
+    columns: int,
+) -> str:
+    whole = [p for p in on_table.get(role, ()) if p.rstrip("*") == verb]
+    if whole:
+        return "all" + whole[0].removeprefix(verb)
+    named = [name for name, held in on_columns.items() if verb in {p.rstrip("*") for p in held.get(role, ())}]
+    return "all" if named and len(named) == columns else ", ".join(map(_code, named))
+
+
+def _held(acl: Mapping[str, Sequence[str]]) -> list[Sequence[str]]:
+    return [(_code(role), ", ".join(held)) for role, held in acl.items()]
 
 
 def _type(identity: str, definition: Mapping[str, Any]) -> Iterator[str]:
@@ -122,7 +179,7 @@ def _type(identity: str, definition: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _function(identity: str, definition: Mapping[str, Any]) -> Iterator[str]:
-    yield f"### {definition['kind'].capitalize()} `{identity}`\n"
+    yield f"# {definition['kind'].capitalize()} `{identity}`\n"
     yield from _comment(definition)
     rights = "its owner" if definition["security_definer"] else "its caller"
     holders = ", ".join(_code(role) for role in definition["acl"]) or "its owner only"
@@ -130,6 +187,7 @@ def _function(identity: str, definition: Mapping[str, Any]) -> Iterator[str]:
         f"{definition['language']}, {definition['volatility']}, with the rights of {rights};"
         f" may be executed by {holders}.\n"
     )
+    yield f"```sql\n{definition['definition'].strip()}\n```\n"
 
 
 def _inside(identities: Mapping[str, Any], schema: str) -> Iterator[str]:
@@ -164,7 +222,7 @@ def _defined(part: Mapping[str, Any]) -> str:
 
 
 def _grid(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A Markdown table under its title, or nothing; a column that is empty throughout goes."""
+    """A Markdown table under its title, or nothing; a column that is empty throughout is left out."""
     if not rows:
         return
     kept = [i for i in range(len(header)) if any(row[i] for row in rows)]

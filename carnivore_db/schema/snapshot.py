@@ -12,7 +12,6 @@ from carnivore_db.schema.session import PLAIN_SETTINGS, set_local, undone
 # kind -> identity -> definition
 Snapshot = dict[str, dict[str, Any]]
 
-OUR_SCHEMAS = ("public", "vocabulary", "conversation", "analytics", "carnivore")
 PARTITIONS = "partitions"
 INSTANCES = "partition_instances"
 
@@ -22,7 +21,7 @@ _KINDS = (
 )  # fmt: skip
 
 
-def take(connection: Connection, schemas: Collection[str] = OUR_SCHEMAS) -> Snapshot:
+def take(connection: Connection, schemas: Collection[str]) -> Snapshot:
     """The definitions of everything in these schemas, the same for whoever asks and wherever.
 
     Out: kind -> identity -> definition, JSON-serialisable, in a fixed order. Partitions are not

@@ -15,17 +15,11 @@ from sqlalchemy import Connection, Engine, Row, TextClause, text
 from carnivore_db.errors import AlreadyExists, ArchiveDamaged, Busy, ConfigurationError, NotArchived, NotFound
 from carnivore_db.kit import months
 from carnivore_db.operations.archive import parquet
-from carnivore_db.operations.archive.run import LOGS
-from carnivore_db.operations.archive.steps import ACCESS_LOG, MARK, OnStep, Step, clear, shown
+from carnivore_db.operations.archive.steps import MARK, OnStep, Step, clear, shown
 from carnivore_db.operations.locks import ARCHIVE, locked, turn
 
 KEEP = timedelta(days=30)
-# What close_* functions give a partition; they must not count rows that were counted when they were new.
-_CLOSE = {
-    ACCESS_LOG: "carnivore.close_access_log_partition",
-    LOGS: "carnivore.close_logs_partition",
-}
-_KIND = {ACCESS_LOG: "Accesses", LOGS: "Events"}
+_HOLDS = text("SELECT holds FROM carnivore.partitioned_tables WHERE parent = :parent")
 _ATTEMPTS = 20
 _PARTS = text("""
     SELECT part, file_url, sha256, rows FROM carnivore.archived_partitions
@@ -93,11 +87,12 @@ def restore(
     partition (of rows that came late: archive it first); ArchiveDamaged, and nothing has changed; Busy;
     StorageError; ConfigurationError for another table.
     """
-    if parent not in _CLOSE:
-        raise ConfigurationError(f"only {ACCESS_LOG} and {LOGS} are archived")
     with turn(engine, ARCHIVE) as connection:
         if connection is None:
             raise Busy("another archive or restore is at work")
+        with connection.begin():
+            if connection.scalar(_HOLDS, {"parent": parent}) is None:
+                raise ConfigurationError(f"{parent} is no partitioned table of an installed area")
         return _Load(connection, parent, month.replace(day=1), lock_timeout_ms, on_step).run(now + keep)
 
 
@@ -246,6 +241,7 @@ class _Load:
             if self._connection.scalar(_THERE, {"partition": self._partition}):
                 raise AlreadyExists(self._name)
             facts = self._connection.execute(_PARENT, {"parent": self._parent}).one()
+            holds = self._connection.scalar(_HOLDS, {"parent": self._parent})
             within = f"{facts.key} >= '{self._lower}' AND {facts.key} < '{self._upper}'"
             rows = self._connection.scalar(text(f"SELECT count(*) FROM {self._aside}")) or 0
             # The guard lets them go: nothing is rewritten. Their ids are nobody else's.
@@ -257,9 +253,8 @@ class _Load:
             self._do(
                 f"ALTER TABLE {facts.spare} ENABLE TRIGGER USER",
                 f"ALTER TABLE {self._aside} SET SCHEMA {self._schema}",
-                f"COMMENT ON TABLE {self._partition} IS"
-                f" '{_KIND[self._parent]} of {self._month:%Y-%m} (UTC).'",
-                f"SELECT {_CLOSE[self._parent]}('{self._partition}')",
+                f"COMMENT ON TABLE {self._partition} IS '{holds} of {self._month:%Y-%m} (UTC).'",
+                f"SELECT carnivore.close_partition('{self._partition}', '{self._parent}')",
                 f"ALTER TABLE {self._parent} ATTACH PARTITION {self._partition}"
                 f" FOR VALUES FROM ('{self._lower}') TO ('{self._upper}')",
                 f"ALTER TABLE {self._partition} DROP CONSTRAINT prepared",

@@ -29,8 +29,8 @@ _MONTHS = text("""
         (SELECT max(l.keep_until) FROM carnivore.archived_partitions AS l
             WHERE l.parent = parent.address AND l.month = CAST(bound.lower AS date) AND l.restored_as = c.oid)
             AS keep_until
-    FROM (VALUES ('public.report_access_log', 'report_access_log'), ('conversation.logs', 'logs'))
-        AS parent (address, name)
+    FROM (SELECT known.parent AS address, split_part(known.parent, '.', 2) AS name
+        FROM carnivore.partitioned_tables AS known) AS parent
     JOIN pg_inherits ON inhparent = CAST(parent.address AS regclass) AND NOT inhdetachpending
     JOIN pg_class AS c ON c.oid = inhrelid,
     LATERAL regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''([^'']+)''\\) TO \\(''([^'']+)''\\)')

@@ -28,8 +28,8 @@ ACCESS_LOG = "public.report_access_log"
 MARK = "Being restored from the archive."
 _LEFT = text("""
     SELECT parent.address AS parent, format('%I.%I', nspname, c.relname) AS aside
-    FROM (VALUES ('public.report_access_log', 'report_access_log'), ('conversation.logs', 'logs'))
-        AS parent (address, name)
+    FROM (SELECT known.parent AS address, split_part(known.parent, '.', 2) AS name
+        FROM carnivore.partitioned_tables AS known) AS parent
     JOIN pg_class AS c ON c.relname ~ concat('^', parent.name, '_[0-9]{4}_[0-9]{2}$') AND c.relkind = 'r'
     JOIN pg_namespace AS n ON n.oid = c.relnamespace AND nspname = 'carnivore'
     WHERE obj_description(c.oid, 'pg_class') = :mark

@@ -13,9 +13,9 @@ from sqlalchemy import Engine, text
 from carnivore_db.errors import Busy, CarnivoreError, InvalidInput, SchemaMismatch
 from carnivore_db.operations.locks import MONTHS, patiently, turn
 from carnivore_db.operations.partitions.plan import Action, Policy, plan
-from carnivore_db.operations.partitions.state import read_state
+from carnivore_db.schema.areas import AREAS, schemas
 from carnivore_db.schema.diff import compare
-from carnivore_db.schema.files import load_expected
+from carnivore_db.schema.files import expected
 from carnivore_db.schema.snapshot import INSTANCES, PARTITIONS, take
 
 # Called before each month that is made: with it, how many are through, and how many there are.
@@ -48,23 +48,23 @@ class Outcome:
 def apply(
     engine: Engine,
     *,
-    now: datetime,
     policy: Policy,
     lock_timeout_ms: int,
     patience: float = 60,
+    at: datetime | None = None,
     on_step: OnStep | None = None,
 ) -> Outcome:
     """Make the months that are missing, this month and those ahead among them, and move the DEFAULT
     partitions' rows into theirs.
 
     `engine` is a Database's, as the migrating role, on a direct connection: a session's lock keeps a second
-    run out, and a pooling proxy would lose it. `now` has a time zone. No writer waits longer than
-    `lock_timeout_ms` for one attempt; a month that cannot be had is tried again for `patience` seconds, with
-    growing pauses, then it is in `failed`: Busy (a lock, or its rows did not move in that time),
-    InvalidInput (a table or partition of a person's stands in the way), SchemaMismatch (it was made and is
-    not as the package makes it). The other months are made all the same.
+    run out, and a pooling proxy would lose it. `at` has a time zone, and is now when not given. No writer
+    waits longer than `lock_timeout_ms` for one attempt; a month that cannot be had is tried again for
+    `patience` seconds, with growing pauses, then it is in `failed`: Busy (a lock, or its rows did not move in
+    that time), InvalidInput (a table or partition of a person's stands in the way), SchemaMismatch (it was
+    made and is not as the package makes it). The other months are made all the same.
 
-    Raises ValueError for a `now` without time zone, and what `read_state` raises.
+    Raises ValueError for an `at` without time zone.
     """
     outcome = Outcome()
     with turn(engine, MONTHS) as mine:
@@ -72,7 +72,7 @@ def apply(
             outcome.busy = True
             return outcome
         with engine.begin() as connection:
-            actions = plan(read_state(connection), now, policy)
+            actions = plan(connection, policy, at)
         outcome.left = [action for action in actions if action.kind == "left"]
         for action in actions:
             if action.kind == "conflict":
@@ -137,9 +137,9 @@ def _verify(engine: Engine, outcome: Outcome) -> None:
     made = {action.partition: action for action in outcome.done}
     if not made:
         return
-    patterns = {PARTITIONS: load_expected()[PARTITIONS]}
+    patterns = {PARTITIONS: expected(*AREAS)[PARTITIONS]}
     with engine.connect() as connection:
-        live = take(connection)[INSTANCES]
+        live = take(connection, schemas(connection))[INSTANCES]
     found: dict[str, list[str]] = {}
     for difference in compare(
         patterns, {**patterns, INSTANCES: {name: live[name] for name in made if name in live}}

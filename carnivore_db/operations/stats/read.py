@@ -11,7 +11,8 @@ from carnivore_db.errors import NotReadable
 from carnivore_db.kit import months
 from carnivore_db.operations.partitions.findings import partition_findings
 from carnivore_db.operations.verify import probes
-from carnivore_db.schema.files import load_expected
+from carnivore_db.schema.areas import installed
+from carnivore_db.schema.files import expected
 from carnivore_db.schema.session import PLAIN_SETTINGS, set_local, undone
 from carnivore_db.schema.snapshot import INSTANCES, PARTITIONS, Snapshot
 from carnivore_db.settings import Settings
@@ -134,10 +135,11 @@ def read(connection: Connection, settings: Settings, *, now: datetime) -> Stats:
     Raises ValueError for a `now` without time zone, NotReadable when a table may not be read,
     sqlalchemy.exc.DBAPIError when the database is not at this package's revision or hits a limit.
     """
-    model = load_expected()
     with undone(connection, one_view=True):
         set_local(connection, {**PLAIN_SETTINGS, **_SAFELY})
-        partitioned = sorted(name for name, kind in model[PARTITIONS].items() if kind["by_time"])
+        areas = installed(connection)
+        model = expected(*areas)
+        partitioned = sorted(name for name, kind in model.get(PARTITIONS, {}).items() if kind["by_time"])
         found = connection.execute(_PARTITIONS, {"tables": partitioned}).mappings().all()
         ours: Snapshot = {
             PARTITIONS: {table: {"by_time": True} for table in partitioned},
@@ -154,7 +156,7 @@ def read(connection: Connection, settings: Settings, *, now: datetime) -> Stats:
             months=_months(ours, now, settings.partition_months_ahead),
             pending=sum(pending.values()),
             jobs=_jobs(connection),
-            unusual=_unusual(connection, settings, now),
+            unusual=_unusual(connection, settings, now) if "weekly" in areas else {},
             unusual_days=settings.unusual_days,
         )
 

@@ -10,8 +10,9 @@ from sqlalchemy import Connection
 from carnivore_db.operations.partitions.findings import Finding, partition_findings
 from carnivore_db.operations.verify import probes
 from carnivore_db.operations.verify.probes import COUNT_LIMIT, Refused
+from carnivore_db.schema import files
 from carnivore_db.schema.diff import Difference, compare, ignored
-from carnivore_db.schema.files import load_expected
+from carnivore_db.schema.migrations import AreaState
 from carnivore_db.schema.session import set_local, undone
 from carnivore_db.schema.snapshot import INSTANCES, PARTITIONS, Snapshot, take
 
@@ -103,11 +104,11 @@ def verify(
     connection: Connection,
     *,
     now: datetime,
-    months_ahead: int = 3,
+    months_ahead: int,
     ignore: Sequence[str] = (),
     expected: Snapshot | None = None,
 ) -> Report:
-    """Compare a live database with the committed snapshot, and try an insert that is undone.
+    """Compare a live database with the snapshots of what is installed, and try an insert that is undone.
 
     In: `now` with a time zone; how many months beyond the current one need a partition; fnmatch
     patterns of objects that are none of ours (`public.my_table`); another snapshot than the
@@ -119,10 +120,13 @@ def verify(
     mode, FileNotFoundError without a snapshot, sqlalchemy.exc.OperationalError when reading the
     catalog hits one of the limits.
     """
-    model = load_expected() if expected is None else expected
     with undone(connection, one_view=True):
         set_local(connection, _LIMITS)
-        live = take(connection)
+        areas = probes.areas(connection)
+        model = expected
+        if model is None:
+            model = files.expected(*(() if isinstance(areas, Refused) else (state.area for state in areas)))
+        live = take(connection, probes.schemas(connection))
         server = probes.server(connection)
         sections = _compared(compare(model, live, ignore=ignore), live)
         ours = _our_partitions(model, live, ignore)
@@ -132,8 +136,8 @@ def verify(
             [f for f in partition_findings(ours, now, months_ahead) if (f.table, f.month) not in archived],
             probes.default_partition_rows(connection, ours),
         )
-        sections += [_insert(connection, server), _statistics(connection, model, live)]
-        sections.append(_status(sections, server, probes.revision(connection), probes.jobs(connection)))
+        sections += [_insert(connection, server, model), _statistics(connection, model, live)]
+        sections.append(_status(sections, server, areas, probes.jobs(connection)))
     return Report(now, sections)
 
 
@@ -187,8 +191,12 @@ def _counts(counts: Mapping[str, int | Refused]) -> dict[str, int | str]:
     }
 
 
-def _insert(connection: Connection, server: Mapping[str, Any]) -> Section:
+def _insert(connection: Connection, server: Mapping[str, Any], model: Snapshot) -> Section:
     number = 10
+    if "public.report_access_log" not in model.get("tables", {}):
+        return Section(
+            number, _TITLES[number], "skipped", facts={"reason": "the area weekly is not installed"}
+        )
     if server["standby"] or server["read_only"]:
         reason = "the server is a standby" if server["standby"] else "transactions are read-only"
         return Section(number, _TITLES[number], "skipped", facts={"reason": reason})
@@ -214,19 +222,29 @@ def _statistics(connection: Connection, model: Snapshot, live: Snapshot) -> Sect
 def _status(
     sections: Sequence[Section],
     server: Mapping[str, Any],
-    revision: str | Refused,
+    areas: list[AreaState] | Refused,
     jobs: list[dict[str, Any]] | Refused,
 ) -> Section:
     differing = [s for s in sections if s.status == "differs"]
+    summary = [f"section {s.number} ({s.title}): {len(s.differences)}" for s in differing]
+    if isinstance(areas, Refused):
+        summary.append(f"what is installed is unknown: {areas.reason}")
+        shown: list[str] = []
+    else:
+        shown = [f"{state.area} at {state.revision}" for state in areas]
+        summary += [
+            f"area {state.area} is at revision {state.revision}, this package's is {state.latest}"
+            for state in areas
+            if not state.current
+        ]
+    summary += [_overdue(job) for job in jobs if job["overdue"]] if isinstance(jobs, list) else []
     facts = {
         **server,
-        "revision": f"unknown: {revision.reason}" if isinstance(revision, Refused) else revision,
+        "areas": shown,
         "differences": sum(len(s.differences) for s in differing),
         "skipped": [s.number for s in sections if s.status == "skipped"],
         "jobs": f"not read: {jobs.reason}" if isinstance(jobs, Refused) else [_last_run(j) for j in jobs],
     }
-    summary = [f"section {s.number} ({s.title}): {len(s.differences)}" for s in differing]
-    summary += [_overdue(job) for job in jobs if job["overdue"]] if isinstance(jobs, list) else []
     return Section(12, _TITLES[12], "differs" if summary else "ok", summary, facts)
 
 

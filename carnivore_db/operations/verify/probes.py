@@ -9,8 +9,11 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from carnivore_db.errors import ConfigurationError
+from carnivore_db.schema import areas as areas_of
+from carnivore_db.schema.migrations import AreaState, read_states
 from carnivore_db.schema.session import undone
-from carnivore_db.schema.snapshot import INSTANCES, OUR_SCHEMAS, Snapshot
+from carnivore_db.schema.snapshot import INSTANCES, Snapshot
 
 T = TypeVar("T")
 
@@ -56,8 +59,9 @@ _STATISTICS = """
     ) AS tree
     JOIN pg_class leaf ON leaf.oid = tree.oid
     LEFT JOIN pg_stat_all_tables s ON s.relid = leaf.oid
-    WHERE n.nspname = ANY(:schemas) AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-    GROUP BY n.nspname, c.relname
+    WHERE format('%s.%s', n.nspname, c.relname) = ANY(:tables)
+        AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+    GROUP BY n.nspname, c.relname ORDER BY 1
 """
 
 _SERVER = """
@@ -106,10 +110,22 @@ def server(connection: Connection) -> dict[str, Any]:
     return dict(connection.execute(text(_SERVER)).mappings().one())
 
 
-def revision(connection: Connection) -> str | Refused:
-    """The Alembic revision the database is at."""
-    query = text("SELECT coalesce(min(version_num), 'none') FROM carnivore.alembic_version")
-    return attempt(connection, lambda: str(connection.execute(query).scalar_one()))
+def areas(connection: Connection) -> list[AreaState] | Refused:
+    """The installed areas, each with the revision it is at."""
+
+    def read() -> list[AreaState]:
+        return [state for state in read_states(connection).values() if state.revision is not None]
+
+    try:
+        return attempt(connection, read)
+    except ConfigurationError as error:
+        return Refused(str(error))
+
+
+def schemas(connection: Connection) -> list[str]:
+    """The schemas of what is installed; the package's own where that cannot be read."""
+    found = attempt(connection, lambda: areas_of.schemas(connection))
+    return ["carnivore"] if isinstance(found, Refused) else found
 
 
 def jobs(connection: Connection) -> list[dict[str, Any]] | Refused:
@@ -154,11 +170,11 @@ def insert_test(connection: Connection) -> dict[str, Any] | Refused:
 
 def statistics(connection: Connection, known: Iterable[str]) -> list[dict[str, Any]] | Refused:
     """Estimated rows, bytes and last ANALYZE of these tables, partitions added up; no counting."""
-    wanted = set(known)
+    wanted = list(known)
 
     def read() -> list[dict[str, Any]]:
-        rows = connection.execute(text(_STATISTICS), {"schemas": list(OUR_SCHEMAS)}).mappings()
-        return sorted((dict(r) for r in rows if r["table"] in wanted), key=lambda r: r["table"])
+        rows = connection.execute(text(_STATISTICS), {"tables": wanted}).mappings()
+        return [dict(row) for row in rows]
 
     return attempt(connection, read)
 
