@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks`: all comparisons or some, at any scale, on a private PostgreSQL.
+"""`python -m benchmarks`: all comparisons or some, at any scale, on a private PostgreSQL.
 
 The server is a throw-away one with fsync on; `DATABASE_URL` (a superuser's) names another, which gets
 databases of its own for the time and is otherwise left alone. Each group's results are merged into

@@ -1,6 +1,6 @@
 """A month of accesses by day out of ten million: the view for dashboards beside the query over the log.
 
-Run it as `python -m tests.benchmarks.analytics`, or with `--small` for a first look. Document 012 promises
+Run it as `python -m benchmarks.analytics`, or with `--small` for a first look. Document 012 promises
 50 ms. Both sides run in turn on a private PostgreSQL; a statement is planned anew each time, and its time
 includes the rows' way to the client. What the refresh takes is measured too, and the other views.
 """

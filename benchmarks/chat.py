@@ -1,6 +1,6 @@
 """A page of messages under row security: ours beside the policy that is usually written.
 
-`tests.benchmarks.conversation` compares the whole chat with its baseline; here is its one query that the
+`benchmarks.conversation` compares the whole chat with its baseline; here is its one query that the
 others are measured beside.
 """
 

@@ -1,6 +1,6 @@
 """What the chat's refinement gained and what it costs: the baseline beside the refined, on the same rows.
 
-Run it as `python -m tests.benchmarks.conversation`, or with `--small` for a first look. Document
+Run it as `python -m benchmarks.conversation`, or with `--small` for a first look. Document
 20251110150000 promises 50 to 90 % less time for messages, 60 to 80 % for the history, 70 to 90 % for logs.
 One database is at the baseline, the other is its copy, upgraded; both are asked in turn on a private
 PostgreSQL. A statement is planned anew each time, as behind a pooling proxy; its time includes that and the

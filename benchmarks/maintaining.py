@@ -1,6 +1,6 @@
 """What readers notice of `carnivore-db maintain`: four connections open reports while it does all its work.
 
-Run it as `python -m tests.benchmarks.maintaining`. The private PostgreSQL has accesses in its DEFAULT
+Run it as `python -m benchmarks.maintaining`. The private PostgreSQL has accesses in its DEFAULT
 partition, months to make and to archive, expired rows and pending counts. The same readers are timed before
 it and after it, each for as long as it took.
 """

@@ -1,6 +1,6 @@
 """What the number of partitions costs an insert, an open and the deletion of a report: 6, 24, 120 months.
 
-Run it as `python -m tests.benchmarks.partitions`. Three databases with the same reports and the same
+Run it as `python -m benchmarks.partitions`. Three databases with the same reports and the same
 accesses, in few months or in many, are asked in turn on a private PostgreSQL; each statement is a
 transaction of its own. A statement is planned anew each time, as behind a pooling proxy.
 """

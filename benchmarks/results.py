@@ -86,7 +86,7 @@ def _markdown(results: dict[str, Any]) -> str:
     lines = [
         "# Measured",
         "",
-        "Written by `make bench`; `python -m tests.benchmarks --help` runs parts of it. All sides of a",
+        "Written by `make bench`; `python -m benchmarks --help` runs parts of it. All sides of a",
         "comparison ran in turn, in one run. Time x and throughput x are to the first side, the median of",
         "the rounds: below 1, time is faster; above 1, throughput is. No figure here is asserted by a test.",
         "",

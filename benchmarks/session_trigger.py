@@ -1,6 +1,6 @@
 """What the progress triggers add to one change of a session, beside the same change without them.
 
-Run it as `python -m tests.benchmarks.session_trigger`. Document 001 allows 10 ms. Both sides run in turn,
+Run it as `python -m benchmarks.session_trigger`. Document 001 allows 10 ms. Both sides run in turn,
 again and again, on one connection of a private PostgreSQL; each statement is a transaction of its own.
 """
 

@@ -43,7 +43,7 @@ def _verbs(world: World) -> dict[str, Verb]:
         "counts per day": lambda tx: access_log.counts_per_day(tx, now.date()),
         "counts per day of a report": lambda tx: access_log.counts_per_day(tx, now.date(), report_id=report),
         "unusual access": lambda tx: access_log.unusual(tx, since=now - timedelta(days=2)),
-        "session by e-mail": lambda tx: sessions.find_by_email(tx, email),
+        "session by e-mail": lambda tx: sessions.list_by_email(tx, email),
         "session by payment": lambda tx: sessions.find_by_payment(tx, payment),
         "reconcile payments": payments.reconcile,
     }

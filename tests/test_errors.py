@@ -1,20 +1,21 @@
 """Errors: every SQLSTATE and every rule has its type, its field and no row."""
 
-import importlib
-import pkgutil
+import re
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import chain
 from types import SimpleNamespace
-from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 from sqlalchemy import CheckConstraint, Constraint, ForeignKeyConstraint, Table, text
 
-import carnivore_db
 from carnivore_db import Database, Identity, errors, identity
+from carnivore_db.connection.translation import Translation
 from carnivore_db.errors import (
+    RAISED_BY,
     AlreadyExists,
     AppendOnly,
     Busy,
@@ -23,18 +24,15 @@ from carnivore_db.errors import (
     ExportTransition,
     Immutable,
     InvalidInput,
+    NotFound,
     PermissionRefused,
     ProfileNotFound,
     ProgressKept,
     SchemaMismatch,
     Unavailable,
 )
-from carnivore_db.schema.base import Base
+from carnivore_db.schema import models
 from tests.support.databases import Shape, TestDatabase
-
-for module in pkgutil.walk_packages(carnivore_db.__path__, "carnivore_db."):
-    if module.name.endswith(".models"):
-        importlib.import_module(module.name)
 
 SECRET = "5ec2e7c0ffee@example.com"
 
@@ -65,31 +63,126 @@ def raised(db: Database, who: Identity, *statements: str) -> CarnivoreError:
     return caught.value
 
 
-def constraints() -> Iterator[Any]:
-    for table in Base.metadata.sorted_tables:
-        for constraint in sorted(table.constraints, key=lambda one: str(one.name)):
-            if isinstance(constraint, CheckConstraint | ForeignKeyConstraint):
-                yield pytest.param(table, constraint, id=f"{table.fullname}.{constraint.name}")
+TRANSLATION = Translation(models.constraint_facts)
 
 
-@pytest.mark.parametrize(("table", "constraint"), constraints())
-def test_every_constraint_names_a_field_or_has_a_type(table: Table, constraint: Constraint) -> None:
+def refused(kind: type[psycopg.Error], rule: str, schema: str | None = None) -> CarnivoreError:
+    """What the package makes of the driver's error about a rule."""
+    unsaid = dict.fromkeys(("table_name", "column_name", "message_detail"))
+    diag = SimpleNamespace(constraint_name=rule, schema_name=schema, **unsaid)
+    return TRANSLATION.translate(type("Refused", (kind,), {"diag": diag})())
+
+
+def broken(table: Table, constraint: Constraint, schema: str | None = None) -> CarnivoreError:
+    """What the package makes of a row that a constraint refuses."""
     check = isinstance(constraint, CheckConstraint)
     kind = psycopg.errors.CheckViolation if check else psycopg.errors.ForeignKeyViolation
-    facts = SimpleNamespace(
-        constraint_name=constraint.name,
-        schema_name=table.schema or "public",
-        table_name=table.name,
-        column_name=None,
-    )
-    error = errors.translate(type("Refused", (kind,), {"diag": facts})())
+    return refused(kind, str(constraint.name), schema or table.schema or "public")
+
+
+CONSTRAINTS = [
+    (table, constraint)
+    for table in models.tables()
+    for constraint in sorted(table.constraints, key=lambda one: str(one.name))
+    if isinstance(constraint, CheckConstraint | ForeignKeyConstraint)
+]
+EACH = pytest.mark.parametrize(
+    ("table", "constraint"),
+    [pytest.param(*found, id=f"{found[0].fullname}.{found[1].name}") for found in CONSTRAINTS],
+)
+
+
+@EACH
+def test_every_constraint_names_a_field_or_has_a_type(table: Table, constraint: Constraint) -> None:
+    error = broken(table, constraint)
     if isinstance(error, InvalidInput):
         assert error.field in table.columns
         assert error.rule == constraint.name
         if isinstance(constraint, ForeignKeyConstraint):
             assert error.field in constraint.columns
+        if isinstance(constraint, CheckConstraint):
+            assert re.search(rf"\b{error.field}\b", str(constraint.sqltext))
     else:
-        assert isinstance(error, errors.NotFound)
+        assert isinstance(constraint, ForeignKeyConstraint)
+        assert isinstance(error, NotFound)
+
+
+@EACH
+def test_a_constraint_says_nothing_that_nobody_reads(table: Table, constraint: Constraint) -> None:
+    facts = models.constraint_facts().get((table.schema or "public", str(constraint.name)), {})
+    assert len(facts) <= 1
+    assert set(facts) <= {"field", "raises"}
+
+
+def test_what_is_missing_has_one_type_whatever_refers_to_it() -> None:
+    types = defaultdict(set)
+    for table, constraint in CONSTRAINTS:
+        if isinstance(constraint, ForeignKeyConstraint):
+            types[constraint.referred_table.fullname].add(type(broken(table, constraint)))
+    assert {target: found for target, found in types.items() if len(found) > 1} == {}
+    assert len({kind for found in types.values() for kind in found} - {InvalidInput}) > 3
+
+
+def test_a_month_on_its_way_back_has_the_constraints_of_its_table() -> None:
+    """The archive loads it in another schema."""
+    parts = [found for found in CONSTRAINTS if found[0].dialect_options["postgresql"]["partition_by"]]
+    assert len({table for table, _ in parts}) == 2
+    for table, constraint in parts:
+        there, aside = broken(table, constraint), broken(table, constraint, "carnivore")
+        assert (type(aside), vars(aside)) == (type(there), vars(there))
+
+
+# What functions raise with a name of theirs: the function's arguments, and what stands behind USING.
+RULES = """
+    SELECT coalesce(p.proargnames, '{}'), using_[1]
+    FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace,
+        regexp_matches(p.prosrc, 'USING ([^;]*CONSTRAINT = ''[^;]*);', 'g') AS using_
+    WHERE n.nspname IN ('public', 'vocabulary', 'conversation', 'analytics', 'carnivore')
+"""
+# PostgREST's statuses, and the types that say the same.
+STATUSES: dict[str, tuple[type[CarnivoreError], ...]] = {
+    "PT404": (NotFound,),
+    "no_data_found": (NotFound,),
+    "PT410": (errors.Expired,),
+    "PT429": (errors.RateLimited, errors.WeeklyLimitReached),
+}
+
+
+@pytest.fixture(scope="module")
+def rules(database: TestDatabase) -> list[tuple[str, str, list[str]]]:
+    """The rules that functions raise: each with its SQLSTATE's name and what it can be about, the column that
+    is said with it, or else the function's arguments."""
+    with database.connect() as connection:
+        found = connection.execute(RULES).fetchall()
+    said = []
+    for arguments, using in found:
+        facts = dict(re.findall(r"(\w+) = '(\w+)'", using))
+        about = [facts["COLUMN"]] if "COLUMN" in facts else arguments
+        said.append((facts["CONSTRAINT"], facts.get("ERRCODE", "raise_exception"), about))
+    return said
+
+
+def test_every_rule_of_a_function_has_a_type_or_a_field(rules: list[tuple[str, str, list[str]]]) -> None:
+    named = {str(constraint.name) for table in models.tables() for constraint in table.constraints}
+    of_a_status = tuple(chain(*STATUSES.values()))
+    for rule, code, about in rules:
+        if rule in RAISED_BY:
+            assert rule not in named
+            assert issubclass(RAISED_BY[rule], STATUSES.get(code, CarnivoreError)), rule
+            assert code in STATUSES or not issubclass(RAISED_BY[rule], of_a_status), rule
+            continue
+        kind = getattr(psycopg.errors, code.title().replace("_", ""))
+        error = refused(kind, rule)
+        if not issubclass(kind, psycopg.IntegrityError):
+            assert type(error) is DatabaseError, rule  # a defect, or a job's: nobody gave a wrong value
+        elif rule not in named:
+            assert isinstance(error, InvalidInput), rule
+            assert error.field in about, rule
+
+
+def test_every_rule_of_a_type_is_one_that_a_function_raises(rules: list[tuple[str, str, list[str]]]) -> None:
+    assert len(RAISED_BY) > 15
+    assert set(RAISED_BY) <= {rule for rule, _, _ in rules}
 
 
 @pytest.mark.parametrize(
@@ -360,11 +453,11 @@ def test_a_job_that_there_is_not_has_its_type(owning: Database, database: TestDa
 
 @pytest.mark.parametrize("schema", ["conversation", "vocabulary"])
 def test_two_areas_have_sessions_and_each_its_people(schema: str) -> None:
-    facts = SimpleNamespace(
-        constraint_name="sessions_user_id_fkey", schema_name=schema, table_name="sessions", column_name=None
-    )
-    error = errors.translate(type("Refused", (psycopg.errors.ForeignKeyViolation,), {"diag": facts})())
+    error = refused(psycopg.errors.ForeignKeyViolation, "sessions_user_id_fkey", schema)
     assert type(error) is {"conversation": ProfileNotFound, "vocabulary": errors.UserNotFound}[schema]
+
+
+FIRST, LATER = errors.Busy(), errors.Busy()
 
 
 @pytest.mark.parametrize(
@@ -386,6 +479,23 @@ def test_two_areas_have_sessions_and_each_its_people(schema: str) -> None:
         (errors.ExportTransition("failed", "completed"), {"old": "failed", "new": "completed"}, "an export"),
         (errors.StorageError("PermissionError"), {"reason": "PermissionError"}, "PermissionError"),
         (errors.SessionEnded(None), {"ended_at": None}, "had ended before"),
+        (errors.SignatureInvalid(), {}, "not signed by Stripe"),
+        (errors.PaidTwice(), {}, "already paid by another payment"),
+        (errors.ArchiveFirst("5 old logs wait"), {}, "5 old logs wait"),
+        (
+            errors.StepFailed({"made": 1}, {"x": FIRST, "y": LATER}),
+            {"did": {"made": 1}, "first": FIRST},
+            "y: A",
+        ),
+        (errors.NotReadable("42501 nothing"), {"reason": "42501 nothing"}, "42501 nothing"),
+        (errors.ConfigurationError(), {}, "A setting is missing or wrong"),
+        (
+            errors.MissingExtra("exports", "fpdf"),
+            {"extra": "exports"},
+            "pip install 'carnivore-db[exports]' is needed: fpdf is missing",
+        ),
+        (errors.LocalServerError(), {}, "private server"),
+        (errors.PostgreSQLNotFound(), {}, "No PostgreSQL server"),
     ],
     ids=lambda given: type(given).__name__ if isinstance(given, Exception) else "",
 )

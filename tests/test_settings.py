@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from carnivore_db import Database, Settings
+from carnivore_db.errors import ConfigurationError
 from carnivore_db.settings import parse_url
 
 NAMES = [name for name in Settings.model_fields if name != "database_url"]
@@ -37,9 +38,9 @@ def test_without_an_environment_everything_but_the_database_is_known() -> None:
     settings = Settings()
     assert settings.access_counting == "immediate"
     assert settings.prepare_threshold is None
-    with pytest.raises(LookupError, match="DATABASE_URL"):
+    with pytest.raises(ConfigurationError, match="DATABASE_URL"):
         _ = settings.url
-    with pytest.raises(LookupError):
+    with pytest.raises(ConfigurationError):
         Database()
 
 

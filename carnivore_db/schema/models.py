@@ -33,14 +33,21 @@ def tables(*areas: str) -> list[Table]:
 
 @cache
 def constraint_facts() -> Mapping[tuple[str, str], Mapping[str, Any]]:
-    """The `info` of all constraints that have one, by schema and name; see `connection.translation`."""
+    """The `info` of all constraints that have one, by schema and name; see `connection.translation`.
+
+    Those of a table with partitions by its months' schema too: a month that comes back from the archive is
+    loaded in the schema carnivore, with its table's constraints.
+    """
     load()
     found: dict[tuple[str, str], Mapping[str, Any]] = {}
     for table in tables():
+        schemas = [table.schema or "public"]
+        if table.dialect_options["postgresql"]["partition_by"]:
+            schemas.append("carnivore")
         for constraint in table.constraints:
             info = constraint.info
             if isinstance(constraint, ForeignKeyConstraint):
                 info = info | constraint.elements[0].info
             if info:
-                found[table.schema or "public", str(constraint.name)] = info
+                found.update(dict.fromkeys(((schema, str(constraint.name)) for schema in schemas), info))
     return found

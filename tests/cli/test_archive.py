@@ -8,12 +8,12 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from carnivore_db import partitions
 from carnivore_db.cli import app
 from carnivore_db.cli import archive as commands
+from carnivore_db.operations import archive as package
 from tests.operations.archive.archiving import LOGS, NAME, ODD, Archiving, stop_at
 
-pytest_plugins = ["tests.partitions.archive_fixtures"]
+pytest_plugins = ["tests.operations.archive.archive_fixtures"]
 
 
 @pytest.fixture(autouse=True)
@@ -148,11 +148,11 @@ def test_restore_says_what_came_back(archiving: Archiving) -> None:
 
 
 def test_a_missing_extra_is_one_line(archiving: Archiving, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("archive", "restore", "steps", "parquet"):
-        monkeypatch.delitem(sys.modules, f"carnivore_db.partitions.{name}")
-        monkeypatch.delattr(partitions, name)
+    for name in ("run", "restore", "steps", "parquet"):
+        monkeypatch.delitem(sys.modules, f"carnivore_db.operations.archive.{name}")
+        monkeypatch.delattr(package, name)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     outcome = run(archiving, "run")
     assert outcome.exit_code == 2
-    assert "the archive needs pip install 'carnivore-db[operations]' (pyarrow is missing)" in outcome.output
+    assert "pip install 'carnivore-db[operations]' is needed: pyarrow is missing" in outcome.output
     assert run(archiving, "list").exit_code == 0

@@ -14,9 +14,10 @@ from click.testing import Result
 from rich.progress import Progress, TaskID
 from typer.testing import CliRunner
 
-import carnivore_db
+from carnivore_db import kit
 from carnivore_db.cli import app
 from carnivore_db.cli import exports as commands
+from carnivore_db.vocabulary import exports
 from carnivore_db.vocabulary.models import Export
 from tests.vocabulary.export_support import Exporting, Folder
 
@@ -195,17 +196,15 @@ def test_expire_has_no_location(exporting: Exporting, folder: Folder) -> None:
 def test_a_missing_extra_is_one_line(
     exporting: Exporting, command: str, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import carnivore_db.vocabulary as area  # noqa: PLC0415
-
-    for name in ("export_worker", "export_files"):
-        monkeypatch.delitem(sys.modules, f"carnivore_db.vocabulary.{name}")
-        monkeypatch.delattr(area, name)
+    for name in ("worker", "files"):
+        monkeypatch.delitem(sys.modules, f"carnivore_db.vocabulary.exports.{name}")
+        monkeypatch.delattr(exports, name)
     monkeypatch.delitem(sys.modules, "carnivore_db.kit.storage")
-    monkeypatch.delattr(carnivore_db, "storage")
+    monkeypatch.delattr(kit, "storage")
     monkeypatch.setitem(sys.modules, missing, None)
     outcome = run(command, exporting=exporting)
     assert outcome.exit_code == 2
-    assert f"exports need pip install 'carnivore-db[exports]' ({missing} is missing)" in outcome.output
+    assert f"pip install 'carnivore-db[exports]' is needed: {missing} is missing" in outcome.output
 
 
 def test_a_missing_extra_is_no_reason_not_to_list(

@@ -225,7 +225,7 @@ def test_two_archivings_share_the_work(arena: Arena) -> None:
     came = arena.meet(some, some)
     assert came == (2, 1, False)
     found = arena.act(person.identity, messages.page, session)()
-    assert [message.archived_at is not None for message in found.messages] == [True] * 3
+    assert [message.archived_at is not None for message in found.rows] == [True] * 3
     arena.assert_lawful()
 
 

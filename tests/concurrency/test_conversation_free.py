@@ -189,7 +189,7 @@ def test_two_archivings_while_somebody_reads(arena: Arena, rush: Rushes, number:
             one=archive, other=archive, page=arena.act(person.identity, messages.page, session)
         )
         assert one + other == 5
-        assert len({message.id for message in read.messages}) == len(read.messages) == 5
+        assert len({message.id for message in read.rows}) == len(read.rows) == 5
         assert arena.session(session)["messages"] == []
 
 

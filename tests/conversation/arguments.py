@@ -6,6 +6,7 @@ from uuid import uuid4
 import psycopg
 
 from carnivore_db.conversation import limits, logs, messages, profiles, scenarios, sessions
+from carnivore_db.kit.paging import Cursor
 from tests.conversation.samples import LONG_AGO, SERVICE, completed, sign_up
 from tests.support.bad_input import Good
 from tests.support.callers import Caller
@@ -25,7 +26,7 @@ def good_arguments(caller: Caller, owner: psycopg.Connection) -> Good:
         profiles.find_by_email: {"email": ada.email},
         profiles.allowance: mine,
         profiles.change_email: {**mine, "email": ada.email},
-        profiles.remove: {"user_id": eve.id},
+        profiles.deactivate: {"user_id": eve.id},
         profiles.restore: {"user_id": eve.id},
         profiles.erase: {"user_id": sign_up(owner).id},
         scenarios.get: {"code": "party"},
@@ -44,7 +45,7 @@ def good_arguments(caller: Caller, owner: psycopg.Connection) -> Good:
         sessions.complete: {"session_id": others[0]},
         sessions.abandon: {"session_id": others[1]},
         sessions.reopen: {"session_id": reopened},
-        sessions.history: {**mine, "scenario": "party", "limit": 5, "before": (LONG_AGO, played)},
+        sessions.history: {**mine, "scenario": "party", "limit": 5, "after": Cursor(LONG_AGO, played)},
         messages.send: {
             **session,
             "content": "Hallo!",
@@ -57,7 +58,7 @@ def good_arguments(caller: Caller, owner: psycopg.Connection) -> Good:
             **session,
             "chat_type": "main",
             "limit": 5,
-            "after": messages.Cursor(LONG_AGO, playing),
+            "after": Cursor(LONG_AGO, playing),
             "newest_first": True,
         },
         logs.write: {
@@ -76,7 +77,7 @@ def good_arguments(caller: Caller, owner: psycopg.Connection) -> Good:
             "event_type": "session_created",
             "since": LONG_AGO - timedelta(days=1),
             "limit": 5,
-            "after": logs.Cursor(LONG_AGO, playing),
+            "after": Cursor(LONG_AGO, playing),
         },
         logs.add_event_type: {"code": f"event_{uuid4().hex}", "description": "It happened."},
         limits.change: {

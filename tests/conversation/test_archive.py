@@ -26,7 +26,7 @@ THERE = "SELECT * FROM conversation.messages_archive ORDER BY id"
 
 
 def page(caller: Caller, who: Any, session: UUID) -> list[tuple[Any, ...]]:
-    found = caller.call(who, messages.page, session, limit=100).messages
+    found = caller.call(who, messages.page, session, limit=100).rows
     return [(m.id, m.role, m.chat_type, m.content, m.sent_at) for m in found]
 
 
@@ -44,7 +44,7 @@ def test_archived_messages_are_read_as_before(
         assert owner.execute(COUNTS, [session]).fetchone() == counts
     assert (one(owner, LEFT), one(owner, ARCHIVED)) == (0, 7)
     assert counts == {"message_count_main": 4, "message_count_helper": 3}
-    shown = caller.call(person.identity, messages.page, session).messages
+    shown = caller.call(person.identity, messages.page, session).rows
     moments = owner.execute(
         "SELECT archived_at FROM conversation.messages_archive ORDER BY sent_at"
     ).fetchall()
@@ -150,7 +150,7 @@ def test_an_archived_session_that_goes_on_reads_as_one(
     archive(owner, 4)
     caller.call(SERVICE, sessions.reopen, session)
     latest = say(caller, session, who=person.identity)
-    found = caller.call(person.identity, messages.page, session).messages
+    found = caller.call(person.identity, messages.page, session).rows
     assert [message.archived_at is None for message in found] == [False] * 4 + [True]
     assert found[-1].id == latest.id
     assert owner.execute(COUNTS, [session]).fetchone() == {"message_count_main": 3, "message_count_helper": 2}

@@ -70,7 +70,7 @@ def test_any_facts_are_kept_and_found_or_refused(
         found = module_caller.call(
             SERVICE, logs.search, metadata=facts, event_type="unknown_error", limit=1000
         )
-        assert written[0] in {event.id for event in found.events}
+        assert written[0] in {event.id for event in found.rows}
     else:
         assert isinstance(error, InvalidInput)
         assert error.field.split(".")[0] == "metadata"
@@ -88,7 +88,7 @@ def test_any_text_is_kept_as_it_was_said_or_refused(module_caller: Caller, good:
     )
     if error is None:
         page = module_caller.call(SERVICE, messages.page, session_id, newest_first=True, limit=1)
-        assert (page.messages[0].id, page.messages[0].content) == (sent[0].id, content)
+        assert (page.rows[0].id, page.rows[0].content) == (sent[0].id, content)
     else:
         assert isinstance(error, InvalidInput)
         assert error.field == "content"
@@ -106,7 +106,7 @@ def test_what_is_said_is_never_logged(module_caller: Caller, good: Good, area_da
         page = module_caller.call(SERVICE, messages.page, playing.id)
         module_caller.call(SERVICE, logs.write, "info", "unknown_error", metadata={MARK: MARK})
         found = module_caller.call(SERVICE, logs.search, metadata={MARK: MARK})
-    assert found.events
+    assert found.rows
     assert any("BEGIN" in line for line in lines)
-    for said in (*lines, repr(sent), repr(page), repr(page.messages), repr(found), repr(person.identity)):
+    for said in (*lines, repr(sent), repr(page), repr(page.rows), repr(found), repr(person.identity)):
         assert MARK not in said

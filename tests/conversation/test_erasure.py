@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from carnivore_db import Database, errors
 from carnivore_db.conversation import logs, messages, profiles, sessions
 from carnivore_db.conversation.models import ERASED
+from carnivore_db.kit.paging import Page
 from tests.conversation.samples import NOBODY, SERVICE, VISITOR, Person, sign_up
 from tests.conversation.speaking import archive, opened, say, somebody_waits, speak, spoken
 from tests.support.callers import Caller
@@ -138,15 +139,15 @@ def test_erased_is_for_good(caller: Caller, person: Person, owner: psycopg.Conne
     """They see and write nothing any more, nobody writes for them, and nobody brings them back."""
     session = lived(owner, person)
     caller.call(SERVICE, profiles.erase, person.id)
-    assert caller.call(person.identity, messages.page, session) == messages.Page([], None)
-    assert caller.call(person.identity, logs.search).events == []
+    assert caller.call(person.identity, messages.page, session) == Page([], None)
+    assert caller.call(person.identity, logs.search).rows == []
     with pytest.raises(errors.ProfileDeleted):
         say(caller, session)
     with pytest.raises(errors.SessionNotFound):
         say(caller, session, who=person.identity)
     with pytest.raises(errors.InvalidInput):
         caller.call(SERVICE, profiles.restore, person.id)
-    found = caller.call(SERVICE, messages.page, session).messages
+    found = caller.call(SERVICE, messages.page, session).rows
     assert [message.content for message in found] == [ERASED] * 2
 
 

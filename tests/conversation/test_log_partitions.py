@@ -89,7 +89,7 @@ def test_no_event_is_lost_for_want_of_a_month(caller: Caller, owner: psycopg.Con
     moment = datetime(year, 5, 17, tzinfo=UTC)
     made = caller.call(SERVICE, logs.write, "info", "user_logout", created_at=moment)
     assert one(owner, HOLDER) == "conversation.logs_default"
-    (found,) = caller.call(SERVICE, logs.search).events
+    (found,) = caller.call(SERVICE, logs.search).rows
     assert (found.id, found.created_at) == (made, moment)
 
 

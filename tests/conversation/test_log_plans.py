@@ -8,6 +8,8 @@ import pytest
 from sqlalchemy.orm import Session
 
 from carnivore_db.conversation import logs
+from carnivore_db.conversation.models import Log
+from carnivore_db.kit.paging import Page
 from tests.conversation.samples import SERVICE, Person, sign_up
 from tests.conversation.speaking import indexes, nodes_of
 from tests.support.databases import Shape, TestDatabase
@@ -28,7 +30,7 @@ FILL = """
 FILLED = UUID("c4ca4238-a0b9-2382-0dcc-509a6f75849b")  # md5 of '1'
 MONTHS = ("logs_2031_05", "logs_2031_06", "logs_2031_07")
 # The query, the index, and what PostgreSQL calls its part in a partition.
-PLANS: dict[str, tuple[Callable[[Session], logs.Page], str, str]] = {
+PLANS: dict[str, tuple[Callable[[Session], Page[Log]], str, str]] = {
     "metadata": (lambda tx: logs.search(tx, metadata={"call": 77}), "idx_logs_metadata", "metadata_idx"),
     "session": (
         lambda tx: logs.search(tx, session_id=FILLED, limit=20),

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from carnivore_db import Identity, errors
 from carnivore_db.conversation import logs
-from carnivore_db.conversation.logs import Cursor
+from carnivore_db.kit.paging import Cursor
 from tests.conversation.samples import NOBODY, SERVICE, VISITOR, Person, sign_up
 from tests.conversation.speaking import started
 from tests.support.callers import Caller
@@ -23,7 +23,7 @@ WRITTEN = "SELECT count(*) FROM conversation.logs"
 
 
 def found(caller: Caller, who: Identity = SERVICE, **given: Any) -> list[UUID]:
-    return [event.id for event in caller.call(who, logs.search, **given).events]
+    return [event.id for event in caller.call(who, logs.search, **given).rows]
 
 
 def test_an_event_is_now_unless_said_otherwise(
@@ -36,7 +36,7 @@ def test_an_event_is_now_unless_said_otherwise(
         SERVICE, logs.write, "warn", "api_call_failed", user_id=person.id, session_id=session, metadata=facts
     )
     then = caller.call(SERVICE, logs.write, "debug", "user_logout", created_at=NOON)
-    latest, earlier = caller.call(SERVICE, logs.search).events
+    latest, earlier = caller.call(SERVICE, logs.search).rows
     assert (latest.id, latest.level, latest.event_type) == (now, "warn", "api_call_failed")
     assert (latest.user_id, latest.session_id, latest.facts) == (person.id, session, facts)
     assert before <= latest.created_at <= one(owner, "SELECT clock_timestamp()")
@@ -185,11 +185,11 @@ def test_pages_neither_repeat_nor_hide_an_event(
     calls = 0
     while True:
         page = caller.call(SERVICE, logs.search, limit=limit, after=after)
-        seen += [event.id for event in page.events]
+        seen += [event.id for event in page.rows]
         assert len(seen) <= 1000  # pages that repeat would never end
         if page.next is None:
             break
-        assert len(page.events) == limit
+        assert len(page.rows) == limit
         after, calls = page.next, calls + 1
         if calls <= 3:
             for when in moments:
@@ -206,7 +206,7 @@ def test_a_cursor_means_the_same_in_every_time_zone(caller_in: Callable[[str], C
         here.call(SERVICE, logs.write, "info", "user_logout", created_at=NOON + timedelta(hours=hour))
     first = there.call(SERVICE, logs.search, limit=3)
     second = here.call(SERVICE, logs.search, limit=3, after=first.next)
-    hours = [event.created_at.astimezone(UTC).hour for event in first.events + second.events]
+    hours = [event.created_at.astimezone(UTC).hour for event in first.rows + second.rows]
     assert hours == [17, 16, 15, 14, 13, 12]
 
 
@@ -254,5 +254,5 @@ def test_an_event_outlives_what_it_is_about(
     session = started(caller, person)
     caller.call(SERVICE, logs.write, "info", "session_created", user_id=person.id, session_id=session)
     owner.execute("DELETE FROM auth.users WHERE id = %s", [person.id])
-    (event,) = caller.call(SERVICE, logs.search).events
+    (event,) = caller.call(SERVICE, logs.search).rows
     assert (event.user_id, event.session_id, event.event_type) == (None, None, "session_created")

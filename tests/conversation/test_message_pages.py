@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 
 from carnivore_db import Identity
 from carnivore_db.conversation import messages
-from carnivore_db.conversation.messages import Cursor, StoredMessage
+from carnivore_db.conversation.messages import StoredMessage
 from carnivore_db.conversation.models import ChatType
+from carnivore_db.kit.paging import Cursor, Page
 from tests.conversation.samples import LONG_AGO, NOBODY, SERVICE, Person, sign_up
 from tests.conversation.speaking import VOICES, archive, indexes, nodes_of, opened, say, spoken, started
 from tests.support.callers import Caller
@@ -98,11 +99,11 @@ def walk(
     after: Cursor | None = None
     while True:
         page = caller.call(who, messages.page, session, after=after, **given)
-        found += page.messages
+        found += page.rows
         assert len(found) <= 1000  # pages that repeat would never end
         if page.next is None:
             return found
-        assert len(page.messages) == given["limit"]
+        assert len(page.rows) == given["limit"]
         after = page.next
         between()
 
@@ -166,11 +167,11 @@ def test_a_last_page_that_is_full_is_the_last(caller: Caller, person: Person) ->
     session = started(caller, person)
     made = [say(caller, session, sent_at=LONG_AGO) for _ in range(4)]
     page = caller.call(person.identity, messages.page, session, limit=4)
-    assert (len(page.messages), page.next) == (4, None)
+    assert (len(page.rows), page.next) == (4, None)
     page = caller.call(person.identity, messages.page, session, limit=3)
     assert page.next == Cursor(LONG_AGO, sorted(message.id for message in made)[2])
     page = caller.call(person.identity, messages.page, session, limit=3, after=page.next)
-    assert (len(page.messages), page.next) == (1, None)
+    assert (len(page.rows), page.next) == (1, None)
 
 
 def test_what_is_said_later_comes_behind(caller: Caller, person: Person) -> None:
@@ -193,7 +194,7 @@ def test_a_cursor_means_the_same_in_every_time_zone(
     session = spoken(owner, person, said=6)
     first = there.call(person.identity, messages.page, session, limit=3)
     second = here.call(person.identity, messages.page, session, limit=3, after=first.next)
-    minutes = [message.sent_at.astimezone(UTC).minute for message in first.messages + second.messages]
+    minutes = [message.sent_at.astimezone(UTC).minute for message in first.rows + second.rows]
     assert minutes == list(range(6))
 
 
@@ -202,8 +203,8 @@ def test_somebody_elses_session_has_no_messages(
 ) -> None:
     session = spoken(owner, person)
     archive(owner, 2)
-    assert len(caller.call(SERVICE, messages.page, session).messages) == 4
-    nothing = messages.Page([], None)
+    assert len(caller.call(SERVICE, messages.page, session).rows) == 4
+    nothing = Page([], None)
     assert caller.call(sign_up(owner).identity, messages.page, session) == nothing
     assert caller.call(SERVICE, messages.page, NOBODY) == nothing
 
@@ -220,7 +221,7 @@ def test_a_page_is_read_by_the_index(
 
     def query(tx: Session) -> None:
         page = messages.page(tx, FILLED, after=after, newest_first=newest_first)
-        assert len(page.messages) == 50
+        assert len(page.rows) == 50
 
     nodes = nodes_of(database.app_url, person.identity if own else SERVICE, query)
     assert indexes(nodes) - {"profiles_pkey"} == {

@@ -41,7 +41,7 @@ def test_a_message_is_kept_as_it_was_said(caller: Caller, person: Person) -> Non
     session = started(caller, person)
     said = " Grüß\n\tGott! \N{CARROT} "
     made = say(caller, session, said, who=person.identity)
-    (found,) = caller.call(person.identity, messages.page, session).messages
+    (found,) = caller.call(person.identity, messages.page, session).rows
     assert (found.id, found.session_id, found.role, found.chat_type) == (made.id, session, "user", "main")
     assert (found.content, found.sent_at, found.archived_at) == (said, made.sent_at, None)
     assert said not in repr(found)
@@ -258,7 +258,7 @@ def test_row_security_asks_the_message_and_not_its_session(
     archive(owner, 2)
 
     def seen(who: Person) -> int:
-        return len(caller.call(who.identity, messages.page, session).messages)
+        return len(caller.call(who.identity, messages.page, session).rows)
 
     assert (seen(person), seen(other)) == (1, 0)
     # Where the two disagree, which no rule allows, the message's own word counts.

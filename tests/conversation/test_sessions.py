@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from carnivore_db import errors
 from carnivore_db.conversation import messages, profiles, sessions
 from carnivore_db.conversation.models import RolePlay
+from carnivore_db.kit.paging import Cursor, Page
 from tests.conversation.samples import LONG_AGO, NOBODY, SERVICE, VISITOR, Person, completed, sign_up
 from tests.support.callers import Caller
 from tests.support.databases import one
@@ -53,7 +54,7 @@ def test_a_session_from_its_beginning_to_its_end(
     counted = caller.call(ada.identity, profiles.get, ada.id)
     assert (counted.completed_scenario_count, counted.current_week_completion_count) == (1, 1)
     assert caller.call(ada.identity, sessions.find_open, ada.id) is None
-    (listed,) = caller.call(ada.identity, sessions.history, ada.id)
+    (listed,) = caller.call(ada.identity, sessions.history, ada.id).rows
     assert listed.id == made.id
 
 
@@ -161,7 +162,7 @@ def test_another_person_neither_sees_nor_changes_a_session(
             with pytest.raises(errors.PermissionRefused):
                 caller.call(VISITOR, function, session_id)
     assert caller.call(eve.identity, sessions.find_open, person.id) is None
-    assert caller.call(eve.identity, sessions.history, person.id) == []
+    assert caller.call(eve.identity, sessions.history, person.id) == Page([], None)
     assert owner.execute("SELECT * FROM conversation.sessions ORDER BY id").fetchall() == before
 
 
@@ -191,15 +192,16 @@ def test_a_person_changes_nothing_of_a_session_but_its_completion(
 def pages(caller: Caller, person: Person, limit: int, **given: Any) -> list[UUID]:
     """A history page by page, each behind the last one's end."""
     found: list[UUID] = []
-    before = None
+    after: Cursor | None = None
     while True:
-        page = caller.call(person.identity, sessions.history, person.id, limit=limit, before=before, **given)
-        if not page:
+        page = caller.call(person.identity, sessions.history, person.id, limit=limit, after=after, **given)
+        found += [one.id for one in page.rows]
+        assert len(page.rows) <= limit
+        if page.next is None:
             return found
-        assert len(page) <= limit
-        found += [one.id for one in page]
-        assert page[-1].completed_at is not None
-        before = (page[-1].completed_at, page[-1].id)
+        assert len(page.rows) == limit
+        assert page.next == (page.rows[-1].completed_at, page.rows[-1].id)
+        after = page.next
 
 
 @pytest.mark.document(20)
@@ -230,11 +232,12 @@ def test_a_history_takes_a_cursor_of_any_time_zone(
     for zone in ("Pacific/Kiritimati", "America/St_Johns"):
         caller = caller_in(zone)
         newest = caller.call(person.identity, sessions.history, person.id, limit=1)
-        assert [one.id for one in newest] == [second]
-        cursor = (LONG_AGO + HOUR, second)
-        older = caller.call(person.identity, sessions.history, person.id, before=cursor)
-        assert [one.id for one in older] == [first]
-        assert older[0].completed_at == LONG_AGO
+        assert [one.id for one in newest.rows] == [second]
+        assert newest.next == Cursor(LONG_AGO + HOUR, second)
+        older = caller.call(person.identity, sessions.history, person.id, after=newest.next)
+        assert [one.id for one in older.rows] == [first]
+        assert older.next is None
+        assert older.rows[0].completed_at == LONG_AGO
 
 
 def test_a_swallowed_error_saves_nothing(caller: Caller, owner: psycopg.Connection, person: Person) -> None:

@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from carnivore_db.dev import local
-from carnivore_db.dev.local import LocalPostgres, LocalServerError, Server
+from carnivore_db.dev.local import LocalPostgres, Server
+from carnivore_db.errors import LocalServerError
 from tests.support.processes import DEADLINE, eventually, gone, python
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
@@ -129,7 +130,7 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch
 # Tells what it started, then waits to be ended from outside. SIGINT may come in ignored.
 OWNER = """
 import os, signal, time
-from carnivore_db.local import LocalPostgres, Server
+from carnivore_db.dev.local import LocalPostgres, Server
 signal.signal(signal.SIGINT, signal.default_int_handler)
 private = LocalPostgres()
 def tell(fork=0):

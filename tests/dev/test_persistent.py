@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from carnivore_db.dev import persistent as local_persistent
-from carnivore_db.dev.local import LocalServerError
 from carnivore_db.dev.postgres_process import hand_over
+from carnivore_db.errors import LocalServerError
 from tests.support.processes import DEADLINE, eventually, gone, python
 
 
@@ -68,7 +68,7 @@ def test_it_starts_once_and_stops(private_tmp: Path) -> None:
 
 @pytest.mark.usefixtures("private_tmp")
 def test_two_starts_at_once_make_one_server_that_outlives_them() -> None:
-    script = "from carnivore_db import local_persistent; print(local_persistent.start())"
+    script = "from carnivore_db.dev import persistent; print(persistent.start())"
     with python(script) as one, python(script) as two:
         said = {process.communicate(timeout=DEADLINE)[0] for process in (one, two)}
     server = local_persistent.status()

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from carnivore_db.dev import postgres_install
-from carnivore_db.dev.postgres_install import PostgreSQLNotFound, find_postgres
+from carnivore_db.dev.postgres_install import find_postgres
+from carnivore_db.errors import PostgreSQLNotFound
 
 
 def fake_install(bindir: Path, version: str, *, extensions: tuple[str, ...]) -> None:

@@ -95,7 +95,7 @@ def test_the_service_needs_no_bypassrls(deployed: TestDatabase, app: Database) -
         assert calculator.save(tx, form.session_token, form_state={"step": 2}).form_state == {"step": 2}
     with app.transaction(identity.service()) as tx:
         assert access_log.count(tx, report.id).access_count == 1
-        assert [found.id for found in sessions.find_by_email(tx, "ada@example.com")] == [session.id]
+        assert [found.id for found in sessions.list_by_email(tx, "ada@example.com")] == [session.id]
         reports.revoke(tx, report.id, reason="refund")
     with pytest.raises(errors.ReportExpired), app.transaction(identity.anonymous()) as tx:
         reports.open(tx, report.access_token)

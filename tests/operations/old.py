@@ -57,11 +57,12 @@ SELECT id, 1, now() - age, now() - age FROM (
     SELECT id, CASE WHEN row_number() OVER (ORDER BY id) = 1 THEN interval '1 day' ELSE '8 days' END AS age
     FROM person) AS begun
 """
-# Half of what is due lies in a month, half in none; of the rest one row is as old, in a month that goes on.
+# Half of what is due lies in a month, half in none; what is not due is as old as the month that goes on.
 _LOGS = """
 INSERT INTO conversation.logs (level, event_type, created_at)
 SELECT 'info', 'user_logout', kind.moment
-FROM (VALUES (timestamptz '2024-05-05', true), ('2024-07-07', true), (now() - interval '1 day', false))
+FROM (VALUES (timestamptz '2024-05-05', true), ('2024-07-07', true),
+    (date_trunc('month', now(), 'UTC'), false))
     AS kind (moment, due), generate_series(1, CASE WHEN kind.due THEN %(number)s ELSE 1 END)
 """
 

@@ -9,8 +9,9 @@ import psycopg
 import pytest
 
 from carnivore_db import Database, errors
+from carnivore_db.errors import ArchiveFirst
 from carnivore_db.operations import retention
-from carnivore_db.operations.retention import RULES, ArchiveFirst, Pace, Rule
+from carnivore_db.operations.retention import RULES, Pace, Rule
 from tests.operations import old
 from tests.operations.conftest import Open, Run
 from tests.support.databases import TestDatabase

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from uuid import uuid4
 
+from carnivore_db.kit.paging import Cursor
 from carnivore_db.vocabulary import exports, progress, sessions, users
 from carnivore_db.vocabulary.keys import api_keys
 from carnivore_db.vocabulary.models import User
@@ -51,7 +52,7 @@ def good_arguments(caller: Caller, ada: User) -> Good:
             "device_type": "phone",
         },
         sessions.get: session,
-        sessions.list_by_user: {**mine, "limit": 5, "before": (NOON, open_session.id)},
+        sessions.list_by_user: {**mine, "limit": 5, "after": Cursor(NOON, open_session.id)},
         sessions.save: {**session, "work": Work(qa_attempts=5), "session_data": {"a": 1}},
         sessions.end: {
             **session,

@@ -18,10 +18,9 @@ from psycopg.types.json import Jsonb
 
 from carnivore_db import Database, identity
 from carnivore_db.vocabulary import exports
-from carnivore_db.vocabulary.exports import ExportType
 from carnivore_db.vocabulary.exports.files import COLUMNS
 from carnivore_db.vocabulary.exports.worker import Expired, Outcome, Storage, expire, work
-from carnivore_db.vocabulary.models import Export
+from carnivore_db.vocabulary.models import Export, ExportType
 from carnivore_db.vocabulary.payloads import Filters
 from tests.support.callers import Caller
 from tests.support.databases import TestDatabase

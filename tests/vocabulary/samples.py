@@ -12,7 +12,7 @@ from carnivore_db import Identity, identity
 from carnivore_db.vocabulary import sessions, users
 from carnivore_db.vocabulary.keys import api_keys
 from carnivore_db.vocabulary.keys.encryption import Keyring
-from carnivore_db.vocabulary.models import LearningSession, User
+from carnivore_db.vocabulary.models import LearningSession, Provider, User
 from carnivore_db.vocabulary.payloads import Profile
 from tests.support.callers import Caller
 from tests.support.hostile import MARK
@@ -48,12 +48,12 @@ def set_key(caller: Caller, user_id: UUID, *, keyring: Keyring = NEW, key: str =
     caller.call(SERVICE, api_keys.set, keyring, **given)
 
 
-def taken(provider: api_keys.Provider, key: SecretStr) -> bool:
+def taken(provider: Provider, key: SecretStr) -> bool:
     """A service that takes every key."""
     return True
 
 
-def refused(provider: api_keys.Provider, key: SecretStr) -> bool:
+def refused(provider: Provider, key: SecretStr) -> bool:
     return False
 
 

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from carnivore_db.errors import InvalidInput
+from carnivore_db.kit.paging import Cursor
 from carnivore_db.vocabulary import exports, progress, sessions, users
 from carnivore_db.vocabulary.keys import api_keys
 from tests.support.bad_input import (
@@ -211,10 +212,10 @@ def test_a_moment_corrected_out_of_bounds_is_named(module_caller: Caller) -> Non
 
 def test_a_cursor_is_a_moment_and_an_id(module_caller: Caller, good: Good) -> None:
     wrong = (MARK, 5, (NOON,), (NOON, MARK), (MARK, uuid4()), (NAIVE, uuid4()), (NOON, uuid4(), 1), {"id": 1})
-    for before in wrong:
-        error = refused(module_caller, good, sessions.list_by_user, "before", before)
+    for after in wrong:
+        error = refused(module_caller, good, sessions.list_by_user, "after", after)
         assert isinstance(error, InvalidInput)
-        assert error.field.startswith("before")
+        assert error.field.startswith("after")
 
 
 @pytest.mark.parametrize(("year", "hours"), [(1, 14), (1, 0), (9999, 0), (9999, -14)])
@@ -223,10 +224,10 @@ def test_a_cursor_may_lie_at_the_ends_of_time(
 ) -> None:
     """In these zones the moment lies in a year that Python does not have."""
     day = (1, 1, 0) if year == 1 else (12, 31, 23)
-    before = (datetime(year, *day, tzinfo=timezone(timedelta(hours=hours))), UUID(int=0))
+    after = Cursor(datetime(year, *day, tzinfo=timezone(timedelta(hours=hours))), UUID(int=0))
     user_id = good[sessions.list_by_user]["user_id"]
-    listed = module_caller.call(SERVICE, sessions.list_by_user, user_id, before=before)
-    assert bool(listed) is (year == 9999)
+    listed = module_caller.call(SERVICE, sessions.list_by_user, user_id, after=after)
+    assert bool(listed.rows) is (year == 9999)
 
 
 def test_text_that_is_long_or_cannot_be_kept(module_caller: Caller, good: Good) -> None:

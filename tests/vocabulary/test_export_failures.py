@@ -14,8 +14,9 @@ from fsspec.implementations.local import LocalFileOpener, LocalFileSystem
 
 from carnivore_db import Database, Settings, errors
 from carnivore_db.kit.storage import Storage
-from carnivore_db.vocabulary.exports import FORMATS, ExportType
+from carnivore_db.vocabulary.exports import FORMATS
 from carnivore_db.vocabulary.exports import worker as export_worker
+from carnivore_db.vocabulary.models import ExportType
 from tests.vocabulary.export_s3 import Bucket
 from tests.vocabulary.export_support import TYPES, Exporting, Folder, read_csv, slowly_but
 

@@ -9,9 +9,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select
 
-from carnivore_db.vocabulary.exports import ExportType
 from carnivore_db.vocabulary.exports import worker as export_worker
-from carnivore_db.vocabulary.models import Export, LearningSession
+from carnivore_db.vocabulary.models import Export, ExportType, LearningSession
 from tests.vocabulary.export_support import NOON, SERVICE, Exporting, Folder, Row, read_csv, read_json
 
 pytest_plugins = ["tests.vocabulary.export_fixtures"]

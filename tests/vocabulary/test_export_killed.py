@@ -11,8 +11,8 @@ import pytest
 
 from carnivore_db import Database, errors
 from carnivore_db.kit.storage import Storage
-from carnivore_db.vocabulary.exports import ExportType
 from carnivore_db.vocabulary.exports.worker import work
+from carnivore_db.vocabulary.models import ExportType
 from tests.support.processes import eventually, python
 from tests.vocabulary.export_s3 import PART, Bucket
 from tests.vocabulary.export_support import (

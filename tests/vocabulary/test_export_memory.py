@@ -7,7 +7,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from carnivore_db import Database
-from carnivore_db.vocabulary.exports import ExportType
+from carnivore_db.vocabulary.models import ExportType
 from tests.support.databases import Shape
 from tests.support.processes import python
 from tests.vocabulary.export_support import TYPES, Exporting, Folder
@@ -30,7 +30,7 @@ LEARN = """
 WORKER = """
 from pathlib import Path
 from carnivore_db import Database
-from carnivore_db.vocabulary.export_worker import Storage, work
+from carnivore_db.vocabulary.exports.worker import Storage, work
 
 def memory(which):
     lines = Path("/proc/self/status").read_text().splitlines()

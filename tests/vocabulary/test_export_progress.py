@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 
 from carnivore_db import errors
-from carnivore_db.vocabulary.exports import ExportType
 from carnivore_db.vocabulary.exports import worker as export_worker
+from carnivore_db.vocabulary.models import ExportType
 from tests.vocabulary.export_support import TYPES, Exporting, Folder, counted
 
 pytest_plugins = ["tests.vocabulary.export_fixtures"]

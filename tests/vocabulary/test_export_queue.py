@@ -7,8 +7,7 @@ import pytest
 
 from carnivore_db import errors, identity
 from carnivore_db.vocabulary import exports
-from carnivore_db.vocabulary.exports import ExportType
-from carnivore_db.vocabulary.models import Export
+from carnivore_db.vocabulary.models import Export, ExportType
 from carnivore_db.vocabulary.payloads import Filters
 from tests.support.callers import Caller
 from tests.vocabulary.export_support import SERVICE, Exporting

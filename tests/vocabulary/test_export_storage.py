@@ -11,10 +11,10 @@ from uuid import UUID
 
 import pytest
 
-from carnivore_db.errors import StorageError
+from carnivore_db.errors import ConfigurationError, StorageError
 from carnivore_db.kit import storage as files
 from carnivore_db.kit.storage import Storage
-from carnivore_db.vocabulary.exports import ExportType
+from carnivore_db.vocabulary.models import ExportType
 from tests.vocabulary.export_s3 import PART, S3_SECRET, Bucket
 from tests.vocabulary.export_support import (
     SLOWLY_IN_S3,
@@ -199,9 +199,9 @@ def test_a_folder_may_have_any_name(folder: Folder, name: str) -> None:
 
 
 @pytest.mark.parametrize("location", ["nosuch://bucket/folder", "gopher://ada:hunter2@host/x"])
-def test_an_unknown_protocol_is_a_lookup_error_without_the_location(location: str) -> None:
+def test_an_unknown_protocol_is_refused_without_the_location(location: str) -> None:
     for reach in (Storage, files.delete, files.read, files.download_url):
-        with pytest.raises(LookupError) as caught:
+        with pytest.raises(ConfigurationError) as caught:
             reach(location)
         assert location.partition(":")[0] in str(caught.value)
         assert "hunter2" not in f"{caught.value!r} {caught.value.__cause__}"
@@ -221,6 +221,6 @@ def test_a_host_that_refuses_a_connection_is_a_storage_error() -> None:
 
 
 def test_a_password_in_the_location_is_refused_and_not_repeated() -> None:
-    with pytest.raises(LookupError, match="password") as caught:
+    with pytest.raises(ConfigurationError, match="password") as caught:
         Storage("http://ada:hunter2@127.0.0.1/x")
     assert "hunter2" not in str(caught.value)

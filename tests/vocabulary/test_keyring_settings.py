@@ -10,7 +10,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import SettingsError
 
 from carnivore_db import Settings
-from carnivore_db.errors import KeyMissing
+from carnivore_db.errors import ConfigurationError, KeyMissing
 from carnivore_db.vocabulary.keys.encryption import Keyring
 from tests.support.hostile import told
 from tests.vocabulary.samples import NOBODY
@@ -73,9 +73,9 @@ def test_settings_given_override_the_environment(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("keys", "key_id", "expected", "names"),
     [
-        (KEYS, None, LookupError, "CARNIVORE_DB_ENCRYPTION_KEY_ID"),
-        ({}, None, LookupError, "CARNIVORE_DB_ENCRYPTION_KEYS"),
-        (None, None, LookupError, "CARNIVORE_DB_ENCRYPTION_KEYS"),
+        (KEYS, None, ConfigurationError, "CARNIVORE_DB_ENCRYPTION_KEY_ID"),
+        ({}, None, ConfigurationError, "CARNIVORE_DB_ENCRYPTION_KEYS"),
+        (None, None, ConfigurationError, "CARNIVORE_DB_ENCRYPTION_KEYS"),
         (KEYS, "third", KeyMissing, "'third'"),
         (None, "first", KeyMissing, "'first'"),
     ],
@@ -96,7 +96,7 @@ def test_without_a_key_that_writes(
 @pytest.mark.parametrize("key_id", [None, "third"])
 def test_a_traceback_with_local_variables_shows_no_key(key_id: str | None) -> None:
     settings = Settings(encryption_keys=KEYS, encryption_key_id=key_id)
-    with pytest.raises((LookupError, KeyMissing)) as caught:
+    with pytest.raises((ConfigurationError, KeyMissing)) as caught:
         Keyring.from_settings(settings)
     assert no_key_in(*told(caught.value))
 

@@ -232,8 +232,8 @@ def test_a_learner_who_was_erased_meanwhile_is_no_failure(
 STOPS = """
 from threading import Event
 from carnivore_db import Database
-from carnivore_db.vocabulary import key_jobs
-from carnivore_db.vocabulary.encryption import Keyring
+from carnivore_db.vocabulary.keys import jobs as key_jobs
+from carnivore_db.vocabulary.keys.encryption import Keyring
 
 class Stopping(Keyring):
     left = 4

@@ -4,19 +4,24 @@ from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
+from carnivore_db.kit.paging import Cursor, Page
 from carnivore_db.vocabulary import sessions
 from tests.support.callers import Caller
 from tests.vocabulary.samples import NOBODY, NOON, SERVICE, new_learner, start_session, themselves
 
 
 def pages(caller: Caller, user_id: UUID, limit: int) -> list[list[UUID]]:
-    """All pages of a learner's sessions, each asked for with the last session of the one before."""
-    found, before = [], None
-    while page := caller.call(SERVICE, sessions.list_by_user, user_id, limit=limit, before=before):
-        found.append([session.id for session in page])
+    """All pages of a learner's sessions, each asked for with the end of the one before."""
+    found: list[list[UUID]] = []
+    after: Cursor | None = None
+    while True:
+        page = caller.call(SERVICE, sessions.list_by_user, user_id, limit=limit, after=after)
+        found.append([session.id for session in page.rows])
         assert len(found) <= 7  # else a page begins where the one before began
-        before = (page[-1].started_at, page[-1].id)
-    return found
+        if page.next is None:
+            return found
+        assert page.next == (page.rows[-1].started_at, page.rows[-1].id)
+        after = page.next
 
 
 def test_pages_hold_every_session_once_also_where_two_began_at_once(
@@ -39,5 +44,5 @@ def test_a_learners_own_list_is_the_same(caller: Caller) -> None:
     ada = new_learner(caller)
     made = start_session(caller, ada.id).id
     for who in (SERVICE, themselves(ada)):
-        assert [session.id for session in caller.call(who, sessions.list_by_user, ada.id)] == [made]
-    assert caller.call(SERVICE, sessions.list_by_user, NOBODY) == []
+        assert [session.id for session in caller.call(who, sessions.list_by_user, ada.id).rows] == [made]
+    assert caller.call(SERVICE, sessions.list_by_user, NOBODY) == Page([], None)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from carnivore_db import errors
+from carnivore_db.kit.paging import Page
 from carnivore_db.vocabulary import exports, progress, sessions, users
 from carnivore_db.vocabulary.keys import api_keys
 from carnivore_db.vocabulary.models import User
@@ -22,14 +23,14 @@ NO_KEYS = api_keys.KeyStatus((), is_active=True, last_validated_at=None)
 STRANGER: dict[Callable[..., Any], object] = {
     users.register: REFUSED,
     users.get: errors.UserNotFound,
-    users.find_by_email: errors.UserNotFound,
+    users.find_by_email: None,
     users.save_profile: errors.UserNotFound,
     users.change_email: REFUSED,
     users.record_login: REFUSED,
     users.erase: REFUSED,
     sessions.start: REFUSED,
     sessions.get: errors.SessionNotFound,
-    sessions.list_by_user: [],
+    sessions.list_by_user: Page([], None),
     sessions.save: errors.SessionNotFound,
     sessions.end: errors.SessionNotFound,
     sessions.correct: errors.SessionNotFound,

@@ -22,7 +22,7 @@ def good_arguments(caller: Caller) -> Good:
     return {
         sessions.start: {"email": "ada@example.com", "path_choice": "keto", "macro_data": macros},
         sessions.get: {"session_id": session.id},
-        sessions.find_by_email: {"email": "ada@example.com", "limit": 1},
+        sessions.list_by_email: {"email": "ada@example.com", "limit": 1},
         sessions.find_by_payment: {"stripe_payment_id": "pi_1"},
         sessions.record_payment: {
             "session_id": session.id,

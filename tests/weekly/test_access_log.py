@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy.orm import Session
 
 from carnivore_db import errors
+from carnivore_db.kit.paging import Cursor, Page
 from carnivore_db.weekly import access_log
-from carnivore_db.weekly.access_log import Access, Cursor
+from carnivore_db.weekly.access_log import Access
 from tests.support.callers import Caller
 from tests.support.databases import one
 from tests.weekly.samples import NOBODY, SERVICE, VISITOR, issue_report, record
@@ -23,7 +24,7 @@ def test_an_access_is_now_unless_said_otherwise(caller: Caller) -> None:
     made = issue_report(caller)
     caller.call(SERVICE, access_log.record, made.id)
     caller.call(SERVICE, access_log.record, made.id, accessed_at=NOON, ip_address="::1", user_agent="curl")
-    latest, earlier = caller.call(SERVICE, access_log.history, made.id).accesses
+    latest, earlier = caller.call(SERVICE, access_log.history, made.id).rows
     assert made.created_at < latest.accessed_at < made.created_at + timedelta(hours=1)
     assert (latest.ip_address, latest.user_agent) == (None, None)
     assert (earlier.accessed_at, str(earlier.ip_address), earlier.user_agent) == (NOON, "::1", "curl")
@@ -43,7 +44,7 @@ def test_an_unreadable_address_becomes_null(caller: Caller, ip_address: str) -> 
     made = issue_report(caller)
     caller.call(SERVICE, access_log.record, made.id, ip_address=ip_address)
     record(caller, made.id, NOON, ip_address=ip_address, user_agent=" \n")
-    accesses = caller.call(SERVICE, access_log.history, made.id).accesses
+    accesses = caller.call(SERVICE, access_log.history, made.id).rows
     assert [(access.ip_address, access.user_agent) for access in accesses] == [(None, None)] * 2
 
 
@@ -97,7 +98,7 @@ def test_a_report_that_is_gone_is_not_found(caller: Caller, owner: psycopg.Conne
             caller.call(SERVICE, function, *arguments)
     assert one(owner, "SELECT count(*) FROM public.report_access_log") == 0
     assert one(owner, PENDING) == 0
-    assert caller.call(SERVICE, access_log.history, NOBODY) == access_log.Page([], None)
+    assert caller.call(SERVICE, access_log.history, NOBODY) == Page([], None)
 
 
 def test_a_batch_is_counted_at_once_and_folded_later(caller: Caller, owner: psycopg.Connection) -> None:
@@ -112,7 +113,7 @@ def test_a_batch_is_counted_at_once_and_folded_later(caller: Caller, owner: psyc
     assert (one(owner, PENDING), one(owner, COUNTED, one_report.id)) == (3, 0)
     before = [caller.call(SERVICE, access_log.count, made.id) for made in (one_report, other)]
     assert [counted.access_count for counted in before] == [2, 1]
-    (access,) = caller.call(SERVICE, access_log.history, other.id).accesses
+    (access,) = caller.call(SERVICE, access_log.history, other.id).rows
     assert (str(access.ip_address), access.user_agent) == ("10.0.0.1", "b" * 1000)
 
     assert caller.call(SERVICE, access_log.fold, batch=1) == 2
@@ -139,11 +140,11 @@ def walk(caller: Caller, report_id: int, limit: int, between: Callable[[], None]
     after: Cursor | None = None
     while True:
         page = caller.call(SERVICE, access_log.history, report_id, limit=limit, after=after)
-        found += [access.id for access in page.accesses]
+        found += [access.id for access in page.rows]
         assert len(found) <= 1000  # pages that repeat would never end
         if page.next is None:
             return found
-        assert len(page.accesses) == limit
+        assert len(page.rows) == limit
         after = page.next
         between()
 
@@ -185,9 +186,9 @@ def test_a_last_page_that_is_full_is_the_last(caller: Caller) -> None:
     made = issue_report(caller)
     record(caller, made.id, *[NOON] * 4)
     page = caller.call(SERVICE, access_log.history, made.id, limit=4)
-    assert (len(page.accesses), page.next) == (4, None)
+    assert (len(page.rows), page.next) == (4, None)
     page = caller.call(SERVICE, access_log.history, made.id, limit=3)
-    assert page.next == Cursor(NOON, page.accesses[-1].id)
+    assert page.next == Cursor(NOON, page.rows[-1].id)
 
 
 def test_a_cursor_means_the_same_in_every_time_zone(caller_in: Callable[[str], Caller]) -> None:
@@ -196,7 +197,7 @@ def test_a_cursor_means_the_same_in_every_time_zone(caller_in: Callable[[str], C
     record(here, made.id, *(NOON + timedelta(hours=hour) for hour in range(6)))
     first = there.call(SERVICE, access_log.history, made.id, limit=3)
     second = here.call(SERVICE, access_log.history, made.id, limit=3, after=first.next)
-    hours = [access.accessed_at.astimezone(UTC).hour for access in first.accesses + second.accesses]
+    hours = [access.accessed_at.astimezone(UTC).hour for access in first.rows + second.rows]
     assert hours == [17, 16, 15, 14, 13, 12]
 
 

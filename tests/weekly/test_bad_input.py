@@ -23,7 +23,7 @@ def good(module_caller: Caller) -> Good:
     return good_arguments(module_caller)
 
 
-EMAILS = (sessions.start, sessions.find_by_email, reports.issue, reports.list_by_email, assessments.submit)
+EMAILS = (sessions.start, sessions.list_by_email, reports.issue, reports.list_by_email, assessments.submit)
 JSON = {
     "macro_data": (sessions.start,),
     "questionnaire": (reports.issue,),
@@ -48,7 +48,7 @@ IDS = {
         access_log.counts_per_day,
     ),
 }
-LIMITS = (sessions.find_by_email, reports.list_by_email, access_log.history, access_log.unusual)
+LIMITS = (sessions.list_by_email, reports.list_by_email, access_log.history, access_log.unusual)
 BATCHES = (reports.purge_expired, access_log.fold, calculator.purge_expired)
 REPORT_TOKENS = (reports.open, reports.check)
 FORM_TOKENS = (calculator.resume, calculator.save, calculator.choose_tier)

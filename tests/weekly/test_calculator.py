@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 
 from carnivore_db import errors
 from carnivore_db.weekly import calculator
-from carnivore_db.weekly.models import PAYMENT_STATES
 from carnivore_db.weekly.payloads import FormState
 from tests.support.callers import Caller
 from tests.support.databases import one
@@ -27,7 +26,7 @@ from tests.weekly.samples import (
     issue_report,
     start_calculator,
 )
-from tests.weekly.test_sessions import ALLOWED, WAYS
+from tests.weekly.test_sessions import ALLOWED, STATES, WAYS
 
 FORM = {"step": 3, "weight": "81,5", "height": 1.75, "goal": None, "notes": [{"größe": "XL"}, [], {}, True]}
 # Every whole number and every fraction that JSON writes without an exponent, and text without NUL.
@@ -223,7 +222,7 @@ def test_a_report_is_linked(caller: Caller, owner: psycopg.Connection) -> None:
 
 def test_every_change_of_payment_is_allowed_or_refused_by_name(caller: Caller) -> None:
     seen = {}
-    for old, new in product(PAYMENT_STATES, PAYMENT_STATES):
+    for old, new in product(STATES, STATES):
         made = start_calculator(caller)
         for state in WAYS[old]:
             caller.call(SERVICE, calculator.record_payment, made.id, state)
@@ -236,7 +235,7 @@ def test_every_change_of_payment_is_allowed_or_refused_by_name(caller: Caller) -
         assert left == (new if seen[old, new] == "allowed" else old)
     assert seen == {
         (old, new): "allowed" if (old, new) in ALLOWED else f"{old} -> {new} refused"
-        for old, new in product(PAYMENT_STATES, PAYMENT_STATES)
+        for old, new in product(STATES, STATES)
     }
 
 

@@ -8,8 +8,8 @@ import traceback
 
 import pytest
 
+from carnivore_db.errors import SignatureInvalid
 from carnivore_db.weekly import payments
-from carnivore_db.weekly.payments import SignatureInvalid
 from tests.weekly.stripe_payloads import checkout, new_payment
 
 SECRET = "whsec_0f7d2b6a9c1e4f3b8a5d7c6e9f0a1b2c"

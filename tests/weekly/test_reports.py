@@ -107,7 +107,7 @@ def test_anyone_with_the_token_reads_the_report(caller_of_each_shape: Caller) ->
     assert (opened.id, opened.html) == (made.id, HTML)
     assert (opened.created_at, opened.expires_at) == (made.created_at, made.expires_at)
     counted = caller_of_each_shape.call(SERVICE, access_log.count, made.id)
-    (access,) = caller_of_each_shape.call(SERVICE, access_log.history, made.id).accesses
+    (access,) = caller_of_each_shape.call(SERVICE, access_log.history, made.id).rows
     assert (counted.access_count, counted.last_accessed_at) == (1, access.accessed_at)
     assert (str(access.ip_address), access.user_agent) == ("2001:db8::1", "Browser/1.0")
 
@@ -131,7 +131,7 @@ def test_an_expired_report_says_since_when(
     assert caught.value.expired_at == old.expires_at
     assert caught.value.expired_at.utcoffset() == timedelta(0)
     assert caller.call(SERVICE, access_log.count, old.id).access_count == 0
-    assert caller.call(SERVICE, access_log.history, old.id).accesses == []
+    assert caller.call(SERVICE, access_log.history, old.id).rows == []
 
 
 def test_checking_logs_nothing(caller: Caller) -> None:
@@ -159,7 +159,7 @@ def test_bad_client_metadata_never_costs_a_reader_the_report(
 ) -> None:
     made = issue_report(caller)
     caller.call(VISITOR, reports.open, made.access_token, ip_address=ip_address, user_agent=user_agent)
-    (access,) = caller.call(SERVICE, access_log.history, made.id).accesses
+    (access,) = caller.call(SERVICE, access_log.history, made.id).rows
     assert (access.ip_address and str(access.ip_address), access.user_agent) == kept
 
 

@@ -36,7 +36,7 @@ Victim = Literal["process", "backend", "server"]
 VICTIMS: tuple[Victim, ...] = ("process", "backend", "server")
 _NAME = "to be killed"
 _BACKENDS = f"SELECT pid FROM pg_stat_activity WHERE application_name = '{_NAME}'"
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 # What is committed must outlive the server, as anywhere but in the other tests.
 _SETTINGS = {"synchronous_commit": "on", "full_page_writes": "on", "restart_after_crash": "on"}
 

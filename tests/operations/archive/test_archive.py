@@ -25,7 +25,7 @@ from tests.operations.archive.archiving import (
     stop_at,
 )
 
-pytest_plugins = ["tests.partitions.archive_fixtures"]
+pytest_plugins = ["tests.operations.archive.archive_fixtures"]
 
 
 def test_a_month_leaves_the_database_for_a_file_that_has_all_its_rows(archiving_anywhere: Archiving) -> None:
@@ -242,7 +242,7 @@ def test_every_storage_that_fsspec_reaches_will_do(archiving: Archiving) -> None
 def test_a_location_that_cannot_be_is_refused(archiving: Archiving, location: str) -> None:
     archiving.odd_month()
     archiving.location = location
-    with pytest.raises(LookupError) as refused:
+    with pytest.raises(errors.ConfigurationError) as refused:
         archiving.archive()
     assert "secret" not in str(refused.value)
     assert archiving.attached()

@@ -14,7 +14,7 @@ import psycopg
 from tests.operations.archive.archiving import LOGS, MONTH, NAME, Archiving
 from tests.support import reports
 
-pytest_plugins = ["tests.partitions.archive_fixtures"]
+pytest_plugins = ["tests.operations.archive.archive_fixtures"]
 
 MONTHS = 3
 

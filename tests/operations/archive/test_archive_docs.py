@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from tests.operations.archive.archiving import MONTH, NAME, NOW, ODD, Archiving
 
-pytest_plugins = ["tests.partitions.archive_fixtures"]
-PAGE = (Path(__file__).parents[2] / "docs" / "archive.md").read_text(encoding="utf-8")
+pytest_plugins = ["tests.operations.archive.archive_fixtures"]
+PAGE = (Path(__file__).parents[3] / "docs" / "archive.md").read_text(encoding="utf-8")
 
 
 def test_the_query_runs_as_it_is_printed(

@@ -22,7 +22,7 @@ from tests.operations.archive.archiving import (
 )
 from tests.support.processes import eventually, python
 
-pytest_plugins = ["tests.partitions.archive_fixtures"]
+pytest_plugins = ["tests.operations.archive.archive_fixtures"]
 
 # In this order; a step of which the first moment is met, or one in the midst of its rows.
 POINTS = [
@@ -45,7 +45,7 @@ STOPS = """
 import sys
 from threading import Event
 from carnivore_db.cli import app, archive
-from tests.partitions.archiving import stop_at
+from tests.operations.archive.archiving import stop_at
 
 def stop():
     print("stopped", file=sys.__stdout__, flush=True)

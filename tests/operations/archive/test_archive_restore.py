@@ -23,7 +23,7 @@ from tests.operations.archive.archiving import (
     stop_at,
 )
 
-pytest_plugins = ["tests.partitions.archive_fixtures"]
+pytest_plugins = ["tests.operations.archive.archive_fixtures"]
 
 
 def test_a_month_comes_back_identical(archiving_anywhere: Archiving) -> None:
@@ -219,7 +219,7 @@ def test_what_was_never_archived_cannot_come_back(archiving: Archiving) -> None:
     archiving.restore()
     with pytest.raises(errors.NotArchived):
         archiving.restore()
-    with pytest.raises(LookupError):
+    with pytest.raises(errors.ConfigurationError):
         archiving.restore("public.user_sessions")
 
 

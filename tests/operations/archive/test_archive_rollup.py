@@ -8,7 +8,7 @@ from sqlalchemy import text
 from carnivore_db.operations import analytics
 from tests.operations.archive.archiving import BEGIN, LAST, LOGS, NAME, NOW, Archiving, days, stop_at
 
-pytest_plugins = ["tests.partitions.archive_fixtures"]
+pytest_plugins = ["tests.operations.archive.archive_fixtures"]
 
 NOON = BEGIN + timedelta(hours=12)
 DAY, NEXT, LAST_DAY = "2024-02-01", "2024-02-02", "2024-02-29"

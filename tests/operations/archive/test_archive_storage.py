@@ -9,7 +9,7 @@ from tests.operations.archive.archiving import BEGIN, NAME, ODD, Archiving, stop
 from tests.support.processes import python
 from tests.vocabulary.export_s3 import S3_SECRET, Bucket
 
-pytest_plugins = ["tests.partitions.archive_fixtures", "tests.vocabulary.export_fixtures"]
+pytest_plugins = ["tests.operations.archive.archive_fixtures", "tests.vocabulary.export_fixtures"]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning:(moto|botocore|aiobotocore).*"),
@@ -21,7 +21,7 @@ ARCHIVE = """
 from datetime import UTC, datetime
 from pathlib import Path
 from carnivore_db import Database
-from carnivore_db.partitions.archive import archive_due
+from carnivore_db.operations.archive.run import archive_due
 
 def memory(which):
     lines = Path("/proc/self/status").read_text().splitlines()
