@@ -32,8 +32,8 @@ setup: $(READY) ## Install the virtual environment and, as root on Debian, Postg
 		$(BIN)/carnivore-db local check; }
 
 .PHONY: demo
-demo: setup ## Show a report sold, a learner's progress and a chat (KEEP=1 keeps the server)
-	@$(BIN)/carnivore-db demo $(if $(KEEP),--keep)
+demo: setup ## Show a report sold, a learner's progress and a chat (AREA=weekly: one area; KEEP=1 keeps the server)
+	@$(BIN)/carnivore-db demo $(AREA:%=--area %) $(if $(KEEP),--keep)
 
 .PHONY: test
 test: setup ## Run the tests
@@ -75,12 +75,12 @@ format: $(READY) ## Format the code
 	$(BIN)/ruff format .
 
 .PHONY: migrate
-migrate: setup ## Upgrade DATABASE_URL, or the private server's database
-	@DATABASE_URL="$(PSQL_URL)" $(BIN)/carnivore-db upgrade
+migrate: setup ## Upgrade DATABASE_URL, or the private server's database (AREA=weekly: that area alone)
+	@DATABASE_URL="$(PSQL_URL)" $(BIN)/carnivore-db upgrade $(AREA:%=--area %)
 
 .PHONY: rollback
-rollback: setup ## Take the last revision back (REVISION=base: all of them)
-	@DATABASE_URL="$(PSQL_URL)" $(BIN)/carnivore-db downgrade --yes -- $(or $(REVISION),-1)
+rollback: setup ## Take an area back (AREA=weekly), or go back to a revision (REVISION=base: everything)
+	@DATABASE_URL="$(PSQL_URL)" $(BIN)/carnivore-db downgrade --yes $(AREA:%=--area %) $(REVISION)
 
 .PHONY: verify
 verify: setup ## Compare the database with what the package makes
@@ -116,7 +116,7 @@ psql: setup ## Open psql on the database
 	@DATABASE_URL="$(PSQL_URL)" $(BIN)/carnivore-db psql
 
 .PHONY: snapshot
-snapshot: setup ## Write the catalog snapshot and docs/schema.md anew
+snapshot: setup ## Write the catalog snapshots and docs/schema from fresh databases
 	@$(BIN)/carnivore-db snapshot
 
 .PHONY: clean
