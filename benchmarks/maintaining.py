@@ -42,7 +42,8 @@ PREPARE: LiteralString = """
     SELECT left(encode(sha256(n::text::bytea), 'hex'), 32), now() - interval '5 days',
         now() - interval '4 days', now() - interval '3 days'
     FROM generate_series(1, 20000) AS n;
-    SELECT carnivore.create_access_log_partition((date_trunc('month', now()) - interval '20 months')::date);
+    SELECT carnivore.create_partition('public.report_access_log',
+        (date_trunc('month', now()) - interval '20 months')::date);
 """
 # This month's partition is empty: what is opened now goes into the DEFAULT partition until it is there again.
 FORGET = """

@@ -176,7 +176,7 @@ def fill(
     }
     with world.connect() as owner:
         for month in wanted:
-            owner.execute("SELECT carnivore.create_access_log_partition(%s)", [month])
+            owner.execute("SELECT carnivore.create_partition('public.report_access_log', %s)", [month])
         keep_partitions(owner, partitions)
         owner.execute("SET session_replication_role = replica")  # no trigger counts what is counted below
         _pages(owner)

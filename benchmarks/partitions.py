@@ -29,7 +29,7 @@ WARM_UP = 3
 MEASURED = 10
 # This month is the last but three: what is opened now has its place, as in a database that is maintained.
 MAKE: LiteralString = """
-    SELECT carnivore.create_access_log_partition(
+    SELECT carnivore.create_partition('public.report_access_log',
         (date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => 3 - back))::date)
     FROM generate_series(0, %s - 1) AS back
 """

@@ -271,7 +271,9 @@ def test_a_month_made_by_many_at_once_is_made_once(plain_database: TestDatabase)
     def make_month(number: int, _: psycopg.Connection) -> None:
         with plain_database.connect(autocommit=True) as owner:
             for month in ("2031-01-01", "2031-02-01", "2031-03-01"):
-                row = owner.execute("SELECT carnivore.create_access_log_partition(%s)", [month]).fetchone()
+                row = owner.execute(
+                    "SELECT carnivore.create_partition('public.report_access_log', %s)", [month]
+                ).fetchone()
                 made.append(row == (True,))
 
     at_once(plain_database, make_month)

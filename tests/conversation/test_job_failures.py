@@ -127,7 +127,7 @@ def test_a_month_that_somebody_reads_is_not_waited_for_long(plain_database: Test
     """Dropping it needs a lock that the reader's stands against: the job gives up, and the month stays."""
     with plain_database.connect(autocommit=True) as owner, plain_database.connect() as reader:
         owner.row_factory = dict_row
-        one(owner, "SELECT carnivore.create_logs_partition(%s)", date(2024, 5, 1))
+        one(owner, "SELECT carnivore.create_partition('conversation.logs', %s)", date(2024, 5, 1))
         WORK["delete_old_logs"].make_due(owner, 1)
         reader.execute("SELECT FROM conversation.logs_2024_05")
         with working(plain_database) as db:

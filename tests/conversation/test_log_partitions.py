@@ -19,7 +19,7 @@ from tests.support.databases import TestDatabase, one
 
 pytestmark = pytest.mark.document(30)
 
-CREATE = "SELECT carnivore.create_logs_partition(%s)"
+CREATE = "SELECT carnivore.create_partition('conversation.logs', %s)"
 HOLDER = "SELECT tableoid::regclass::text FROM conversation.logs"
 PARTITIONS = """
     SELECT c.relname AS name, c.relrowsecurity AS secure,

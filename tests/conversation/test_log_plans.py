@@ -16,7 +16,7 @@ from tests.support.databases import Shape, TestDatabase
 
 # Three months of events, few of which are of one session or have one fact.
 FILL = """
-    SELECT carnivore.create_logs_partition(month)
+    SELECT carnivore.create_partition('conversation.logs', month)
     FROM unnest(ARRAY['2031-05-01', '2031-06-01', '2031-07-01']::date[]) AS month;
     INSERT INTO conversation.sessions (id, user_id, scenario_id, is_completed, started_at, completed_at)
     SELECT md5(n::text)::uuid, p.id, 1, true, '2025-01-01 00:00+00', '2025-02-01 00:00+00'
