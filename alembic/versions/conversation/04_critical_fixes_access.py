@@ -76,7 +76,7 @@ COMMENT ON TRIGGER keep_session_owner ON conversation.sessions IS 'A session sta
 
 CLEANUP = """
 -- Idle since then means begun before: the index is on started_at, which no message moves.
-CREATE VIEW carnivore.due_sessions AS
+CREATE VIEW carnivore.due_sessions WITH (security_invoker = true) AS
 SELECT s.id, s.started_at FROM conversation.sessions AS s
 WHERE NOT s.is_completed AND s.started_at < now() - interval '7 days' AND s.last_activity_at < now() - interval '7 days';
 COMMENT ON VIEW carnivore.due_sessions IS 'Open sessions that nobody touched for 7 days.';

@@ -146,7 +146,7 @@ GRANT INSERT (level, event_type, user_id, session_id, metadata, created_at) ON c
 
 # What is due is told once, for the job and for the count beforehand.
 CLEANUP = """
-CREATE VIEW carnivore.due_log_months AS
+CREATE VIEW carnivore.due_log_months WITH (security_invoker = true) AS
 SELECT part.oid::regclass AS partition, part.relname AS name
 FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class AS part ON part.oid = inhrelid
     JOIN carnivore.partitioned_tables AS known ON known.parent = 'conversation.logs'
@@ -157,7 +157,7 @@ WHERE inhparent = 'conversation.logs'::regclass
 COMMENT ON VIEW carnivore.due_log_months IS 'Partitions of logs that ended longer ago than logs are kept.';
 COMMENT ON COLUMN carnivore.due_log_months.partition IS 'The partition.';
 COMMENT ON COLUMN carnivore.due_log_months.name IS 'Its name.';
-CREATE VIEW carnivore.due_log_rows AS
+CREATE VIEW carnivore.due_log_rows WITH (security_invoker = true) AS
 SELECT l.ctid AS place, l.created_at FROM conversation.logs_default AS l
 WHERE l.created_at < now() - (SELECT known.kept FROM carnivore.partitioned_tables AS known WHERE known.parent = 'conversation.logs');
 COMMENT ON VIEW carnivore.due_log_rows IS 'Rows of no month that are older than logs are kept.';

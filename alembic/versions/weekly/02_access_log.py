@@ -297,7 +297,7 @@ GRANT EXECUTE ON FUNCTION public.check_report(text), public.open_report(text, te
 
 # Expired reports take their accesses along. In UTC a day of the grace has 24 hours, whatever the session's clocks do.
 JOBS = """
-CREATE VIEW carnivore.due_reports AS
+CREATE VIEW carnivore.due_reports WITH (security_invoker = true) AS
 SELECT report.id, report.expires_at FROM public.generated_reports AS report
 WHERE report.expires_at < now() - nullif(current_setting('carnivore.reports_grace', true), '')::interval;
 COMMENT ON VIEW carnivore.due_reports IS 'Reports that expired longer ago than the setting carnivore.reports_grace; none without it.';

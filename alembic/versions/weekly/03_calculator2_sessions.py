@@ -206,7 +206,7 @@ GRANT SELECT (form_state, pricing_tier, payment_status, created_at, last_active_
 
 # What was paid for stays: its refund must find it.
 JOBS = """
-CREATE VIEW carnivore.due_calculator_sessions AS
+CREATE VIEW carnivore.due_calculator_sessions WITH (security_invoker = true) AS
 SELECT session.id, session.expires_at FROM public.calculator2_sessions AS session
 WHERE session.expires_at < now() AND session.payment_status IN ('pending', 'failed');
 COMMENT ON VIEW carnivore.due_calculator_sessions IS 'Expired sessions that nobody paid for.';
