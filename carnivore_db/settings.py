@@ -3,7 +3,7 @@
 import base64
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -115,6 +115,13 @@ class Settings(BaseSettings):
     export_validity_hours: int = Field(
         default=168, ge=1, le=87_600, description="How long an export's file is kept."
     )
+    export_lease_seconds: int = Field(
+        default=300, ge=30, le=86_400, description="Silence after which an export's worker counts as lost."
+    )
+    export_max_retries: int = Field(
+        default=3, ge=0, le=100, description="How often a lost export is retaken."
+    )
+    key_batch: int = Field(default=500, ge=1, le=100_000, description="Learners' keys looked at at once.")
     partition_months_ahead: int = Field(
         default=3, ge=1, le=24, description="Months beyond this one that have a partition."
     )
@@ -130,6 +137,9 @@ class Settings(BaseSettings):
     )
     archive_logs: bool = Field(
         default=False, description="Archive the chat's logs before they go, 30 days after their month's end."
+    )
+    archive_restore_days: int = Field(
+        default=30, ge=1, le=36_500, description="How long the archive leaves a restored month alone."
     )
     retention_batch: int = Field(default=1000, ge=1, le=100_000, description="Rows deleted at once.")
     retention_pause_ms: int = Field(default=0, ge=0, le=60_000, description="Between two batches.")
@@ -154,3 +164,8 @@ class Settings(BaseSettings):
                 "DATABASE_URL is not set. For a private PostgreSQL: carnivore-db local start"
             )
         return parse_url(self.database_url.get_secret_value())
+
+
+DEFAULTS: Final = Settings.model_construct()
+"""What holds where nothing is set, whatever the environment says: the defaults of the functions that take
+these values one by one."""

@@ -210,8 +210,8 @@ def restore(
     table: Annotated[str, typer.Argument(help="report_access_log or logs.")],
     month: Annotated[str, typer.Argument(help="YYYY-MM.")],
     keep_days: Annotated[
-        int, typer.Option(min=1, max=36_500, help="How long the archive leaves it alone.")
-    ] = 30,
+        int | None, typer.Option(min=1, max=36_500, help="How long the archive leaves it alone.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Bring a month back as a partition, the same as it was.
@@ -229,7 +229,7 @@ def restore(
                 TABLES[table],
                 date.fromisoformat(f"{month}-01"),
                 now=datetime.now(UTC),
-                keep=timedelta(days=keep_days),
+                keep=timedelta(days=keep_days or db.settings.archive_restore_days),
                 lock_timeout_ms=db.settings.partition_lock_timeout_ms,
                 on_step=on_step,
             )

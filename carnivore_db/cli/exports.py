@@ -33,8 +33,12 @@ Location = Annotated[
 @app.command()
 def work(
     location: Location = None,
-    lease: Annotated[int, typer.Option(min=30, help="Seconds of silence that make a worker lost.")] = 300,
-    max_retries: Annotated[int, typer.Option(min=0, max=100, help="How often a lost export is retaken.")] = 3,
+    lease: Annotated[
+        int | None, typer.Option(min=30, max=86_400, help="Seconds of silence that make a worker lost.")
+    ] = None,
+    max_retries: Annotated[
+        int | None, typer.Option(min=0, max=100, help="How often a lost export is retaken.")
+    ] = None,
     wait: Annotated[
         int | None, typer.Option(min=1, help="Look again after so many seconds, for ever; else end.")
     ] = None,
@@ -47,7 +51,10 @@ def work(
     with explained(), _stopped_cleanly(), closing(Database()) as db:
         worker = _worker()
         storage = worker.Storage(location or db.settings.export_location)
-        options: dict[str, Any] = {"lease": timedelta(seconds=lease), "max_retries": max_retries}
+        options: dict[str, Any] = {
+            "lease": timedelta(seconds=lease or db.settings.export_lease_seconds),
+            "max_retries": db.settings.export_max_retries if max_retries is None else max_retries,
+        }
         while True:
             with bars() as progress:
                 shown = _Shown(progress)

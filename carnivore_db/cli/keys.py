@@ -22,7 +22,10 @@ def generate() -> None:
 
 @app.command()
 def reencrypt(
-    batch: Annotated[int, typer.Option(min=1, max=100_000, help="Rows a transaction.")] = 500,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, max=100_000, help="Rows a transaction."),
+    ] = None,
 ) -> None:
     """Encrypt with the key that writes what older keys encrypted; keys stay in use meanwhile.
 
@@ -35,7 +38,7 @@ def reencrypt(
             result = key_jobs.reencrypt(
                 db,
                 keyring,
-                batch=batch,
+                batch=batch or db.settings.key_batch,
                 on_progress=lambda done, total: progress.update(task, completed=done, total=total),
             )
             progress.update(task, total=progress.tasks[task].completed)

@@ -1,7 +1,7 @@
 """The tables of the role-play chat (document 20251110150000) as SQLAlchemy models.
 
 A model states columns, constraints and indexes. Triggers, policies, grants and partitions belong to the
-revisions; `docs/schema.md` shows the two together.
+revisions; `docs/schema/` shows the two together.
 """
 
 from datetime import timedelta

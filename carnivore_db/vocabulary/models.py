@@ -1,7 +1,7 @@
 """The tables of the picture-vocabulary app (document 001) as SQLAlchemy models.
 
 A model states columns, constraints and indexes. Triggers, policies and grants belong to the revisions;
-`docs/schema.md` shows the two together.
+`docs/schema/` shows the two together.
 """
 
 from datetime import date

@@ -23,6 +23,7 @@ from carnivore_db.kit.inputs import (
     validated,
 )
 from carnivore_db.kit.paging import Cursor, Page, page_of
+from carnivore_db.settings import DEFAULTS
 from carnivore_db.weekly.models import ReportAccess
 
 _INSERT = text("""
@@ -210,9 +211,9 @@ def unusual(
     tx: Session,
     *,
     since: AwareDatetime,
-    addresses: Threshold = 5,
-    burst: Threshold = 20,
-    after_end: Occurrences = 1,
+    addresses: Threshold = DEFAULTS.unusual_addresses,
+    burst: Threshold = DEFAULTS.unusual_burst,
+    after_end: Occurrences = DEFAULTS.unusual_after_end,
     limit: Limit = 100,
     include_test: bool = False,
 ) -> list[UnusualAccess]:
@@ -234,7 +235,7 @@ def unusual(
 
 
 @validated
-def fold(tx: Session, *, batch: BatchSize = 1000) -> int:
+def fold(tx: Session, *, batch: BatchSize = DEFAULTS.retention_batch) -> int:
     """Add the pending deltas of up to `batch` reports to their counters.
 
     Returns how many deltas it took, with those of deleted reports, which the last batch forgets; 0 means

@@ -14,6 +14,7 @@ from carnivore_db.errors import CalculatorNotFound, InvalidInput, SessionNotFoun
 from carnivore_db.kit.inputs import BatchSize, FilledText, Id, validated
 from carnivore_db.kit.rows import one
 from carnivore_db.schema.base import JsonObject
+from carnivore_db.settings import DEFAULTS
 from carnivore_db.weekly import tokens
 from carnivore_db.weekly.models import Calculator2Session, PaymentStatus
 from carnivore_db.weekly.payloads import FormStateInput
@@ -145,7 +146,7 @@ def _change(tx: Session, session_id: int, **values: object) -> None:
 
 
 @validated
-def purge_expired(tx: Session, *, batch: BatchSize = 1000) -> int:
+def purge_expired(tx: Session, *, batch: BatchSize = DEFAULTS.retention_batch) -> int:
     """Delete up to `batch` expired sessions that nobody paid for, oldest first, as the service.
 
     Returns how many went; fewer than `batch` means that none is left which nobody has locked. A paid session

@@ -1,7 +1,7 @@
 """The tables of Carnivore Weekly (documents 012, 014 and 020) as SQLAlchemy models.
 
 A model states columns, constraints and indexes. Triggers, policies, grants and partitions belong
-to the revisions; `docs/schema.md` shows the two together.
+to the revisions; `docs/schema/` shows the two together.
 """
 
 from datetime import date

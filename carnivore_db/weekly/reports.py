@@ -25,6 +25,7 @@ from carnivore_db.kit.inputs import (
     Validity,
     validated,
 )
+from carnivore_db.settings import DEFAULTS
 from carnivore_db.weekly import tokens
 from carnivore_db.weekly.models import GeneratedReport
 from carnivore_db.weekly.payloads import QuestionnaireInput
@@ -219,7 +220,7 @@ def end_access(tx: Session, which: ColumnElement[bool], reason: str) -> int:
 
 
 @validated
-def purge_expired(tx: Session, *, grace: Grace, batch: BatchSize = 1000) -> int:
+def purge_expired(tx: Session, *, grace: Grace, batch: BatchSize = DEFAULTS.retention_batch) -> int:
     """Delete up to `batch` reports that expired longer than `grace` ago, with their accesses.
 
     Oldest first, as the service. Returns how many went; fewer than `batch` means that none is left which

@@ -17,8 +17,9 @@ from carnivore_db.kit import months
 from carnivore_db.operations.archive import parquet
 from carnivore_db.operations.archive.steps import MARK, OnStep, Step, clear, shown
 from carnivore_db.operations.locks import ARCHIVE, locked, turn
+from carnivore_db.settings import DEFAULTS
 
-KEEP = timedelta(days=30)
+KEEP = timedelta(days=DEFAULTS.archive_restore_days)
 _HOLDS = text("SELECT holds FROM carnivore.partitioned_tables WHERE parent = :parent")
 _ATTEMPTS = 20
 _PARTS = text("""
@@ -76,7 +77,7 @@ def restore(
     *,
     now: datetime,
     keep: timedelta = KEEP,
-    lock_timeout_ms: int = 2000,
+    lock_timeout_ms: int = DEFAULTS.partition_lock_timeout_ms,
     on_step: OnStep = lambda step: None,
 ) -> Restored:
     """Bring a month of `parent` (public.report_access_log or conversation.logs) back as a partition, the same

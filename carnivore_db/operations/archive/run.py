@@ -17,6 +17,7 @@ from carnivore_db.kit.storage import Storage
 from carnivore_db.operations.archive import parquet
 from carnivore_db.operations.archive.steps import ACCESS_LOG, Archived, OnStep, Run, clear, shown
 from carnivore_db.operations.locks import ARCHIVE, turn
+from carnivore_db.settings import DEFAULTS
 
 LOGS = "conversation.logs"
 # A day before conversation.delete_old_logs would drop them.
@@ -90,7 +91,11 @@ class Outcome:
 
 
 def due(
-    connection: Connection, *, now: datetime, access_log_after_days: int = 365, logs: bool = False
+    connection: Connection,
+    *,
+    now: datetime,
+    access_log_after_days: int = DEFAULTS.archive_access_log_after_days,
+    logs: bool = False,
 ) -> list[Due]:
     """The months that are old enough, oldest first: of accesses when they ended so many days ago, of logs
     (if `logs`) when they ended 29 days ago. A restored month is left alone until its time is over."""
@@ -109,9 +114,9 @@ def archive_due(
     location: str | None,
     *,
     now: datetime,
-    access_log_after_days: int = 365,
+    access_log_after_days: int = DEFAULTS.archive_access_log_after_days,
     logs: bool = False,
-    lock_timeout_ms: int = 2000,
+    lock_timeout_ms: int = DEFAULTS.partition_lock_timeout_ms,
     on_step: OnStep = lambda step: None,
 ) -> Outcome:
     """Bring the months that are old enough to `location` (a folder or fsspec URL; None: they stay where they

@@ -17,11 +17,13 @@ from carnivore_db.errors import ExportLost, ExportNotFound, ExportTransition
 from carnivore_db.kit.inputs import Limit, Validity, validated
 from carnivore_db.kit.rows import FRESH, one
 from carnivore_db.schema.base import JsonObject
+from carnivore_db.settings import DEFAULTS
 from carnivore_db.vocabulary.models import AbandonedExportFile, Export, ExportStatus, ExportType
 from carnivore_db.vocabulary.payloads import Filters
 
 FORMATS: dict[ExportType, str] = {"csv": "csv", "json": "json", "anki": "apkg", "pdf": "pdf"}
 LOST = "its worker was lost"
+LEASE = timedelta(seconds=DEFAULTS.export_lease_seconds)
 
 Number = Annotated[int, Field(strict=True, ge=0)]
 Retries = Annotated[int, Field(strict=True, ge=0, le=100)]
@@ -84,7 +86,9 @@ def retry(tx: Session, export_id: UUID) -> Export:
 
 
 @validated
-def take(tx: Session, *, lease: Validity = timedelta(minutes=5), max_retries: Retries = 3) -> Export | None:
+def take(
+    tx: Session, *, lease: Validity = LEASE, max_retries: Retries = DEFAULTS.export_max_retries
+) -> Export | None:
     """The oldest export that waits, now this worker's; None when there is none. As the service.
 
     One whose worker gave no sign of life for `lease` is taken again and the retry counted, `max_retries`
@@ -103,7 +107,11 @@ def take(tx: Session, *, lease: Validity = timedelta(minutes=5), max_retries: Re
 
 @validated
 def give_up(
-    tx: Session, *, lease: Validity = timedelta(minutes=5), max_retries: Retries = 3, limit: Limit = 100
+    tx: Session,
+    *,
+    lease: Validity = LEASE,
+    max_retries: Retries = DEFAULTS.export_max_retries,
+    limit: Limit = 100,
 ) -> list[Export]:
     """Fail the exports whose workers were lost once more than `max_retries` times; returns them."""
     lost = select(Export).where(_QUEUED, _silent(lease), _lost() >= max_retries).limit(limit)

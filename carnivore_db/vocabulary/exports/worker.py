@@ -27,8 +27,10 @@ from carnivore_db.errors import (
 from carnivore_db.kit import storage as files
 from carnivore_db.kit.storage import Storage
 from carnivore_db.schema.base import JsonObject
+from carnivore_db.settings import DEFAULTS
 from carnivore_db.vocabulary import exports
 from carnivore_db.vocabulary.exports.files import SELECTED, WRITERS
+from carnivore_db.vocabulary.exports.queue import LEASE
 from carnivore_db.vocabulary.models import Export, LearningSession
 from carnivore_db.vocabulary.payloads import Filters
 
@@ -56,8 +58,8 @@ def work(
     db: Database,
     storage: Storage,
     *,
-    lease: timedelta = timedelta(minutes=5),
-    max_retries: int = 3,
+    lease: timedelta = LEASE,
+    max_retries: int = DEFAULTS.export_max_retries,
     on_progress: OnProgress = _unseen,
 ) -> Iterator[Outcome]:
     """Make the files of all exports that wait, oldest first, and say of each what became of it.

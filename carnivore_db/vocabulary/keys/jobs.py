@@ -16,6 +16,7 @@ from carnivore_db import identity
 from carnivore_db.database import Database
 from carnivore_db.errors import CarnivoreError, DecryptionFailed, KeyMissing
 from carnivore_db.kit.inputs import BatchSize, Grace, validated
+from carnivore_db.settings import DEFAULTS
 from carnivore_db.vocabulary.keys import api_keys
 from carnivore_db.vocabulary.keys.encryption import Keyring
 from carnivore_db.vocabulary.models import PROVIDERS, Provider, UserApiKeys
@@ -45,7 +46,7 @@ def reencrypt(
     db: Database,
     keyring: Keyring,
     *,
-    batch: BatchSize = 500,
+    batch: BatchSize = DEFAULTS.key_batch,
     on_progress: Callable[[int, int], Any] = lambda done, total: None,
 ) -> Reencrypted:
     """Encrypt with the key that writes whatever was encrypted with an older one.
@@ -107,7 +108,7 @@ def revalidate(
     check: api_keys.Check,
     *,
     older_than: Grace = timedelta(days=30),
-    batch: BatchSize = 500,
+    batch: BatchSize = DEFAULTS.key_batch,
 ) -> Revalidated:
     """Ask the services about all active keys that were last validated `older_than` ago or never.
 
