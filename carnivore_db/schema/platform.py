@@ -40,7 +40,7 @@ class PartitionedTable(Base):
 
     parent: Mapped[str] = mapped_column(Text, primary_key=True, comment="The table, with its schema.")
     area: Mapped[str] = mapped_column(
-        ForeignKey(InstalledArea.area, ondelete="CASCADE"), comment="Whose it is."
+        ForeignKey(InstalledArea.area, ondelete="CASCADE", info={"field": "area"}), comment="Whose it is."
     )
     holds: Mapped[str] = mapped_column(
         Text, comment="What its rows are, for the partitions' comments: Accesses, Events."
@@ -66,7 +66,7 @@ class Job(Base):
 
     job: Mapped[str] = mapped_column(Text, primary_key=True, comment="Its name.")
     area: Mapped[str] = mapped_column(
-        ForeignKey(InstalledArea.area, ondelete="CASCADE"),
+        ForeignKey(InstalledArea.area, ondelete="CASCADE", info={"field": "area"}),
         server_default="platform",
         comment="Whose it is.",
     )

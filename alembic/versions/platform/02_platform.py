@@ -243,6 +243,10 @@ DECLARE
     key name;
     spare regclass;
 BEGIN
+    IF months_ahead < 0 THEN
+        RAISE EXCEPTION 'this month has a partition at least'
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'months_ahead_not_negative';
+    END IF;
     FOR known IN SELECT * FROM carnivore.partitioned_tables ORDER BY partitioned_tables.parent LOOP
         SELECT a.attname, p.partdefid INTO STRICT key, spare
         FROM pg_partitioned_table AS p JOIN pg_attribute AS a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
@@ -275,8 +279,8 @@ BEGIN
                 SELECT w.month, w.month FROM waiting AS w, aged WHERE $4 OR w.month >= aged.before
             ), gaps AS (
                 SELECT gap::date AS month FROM settings, generate_series(
-                    greatest((SELECT min(t.first) FROM there AS t), (settings.this - make_interval(months => $3 + 1))::date
-                        + interval '1 month'),
+                    greatest(coalesce((SELECT min(t.first) FROM there AS t), settings.this),
+                        settings.this - make_interval(months => $3)),
                     settings.this - interval '1 month', interval '1 month') AS gap
                 WHERE gap::date NOT IN (SELECT w.month FROM waiting AS w)
                     AND gap::date >= (SELECT aged.before FROM aged)
