@@ -6,18 +6,27 @@ from contextlib import contextmanager
 from os import getpid
 
 import psycopg
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import to_tuple
 from psycopg import sql
 from sqlalchemy import Connection, create_engine, pool
 
 from carnivore_db.dev.local import Server
-from carnivore_db.schema import migrations, snapshot
+from carnivore_db.schema import areas, migrations, snapshot
 from carnivore_db.schema.diff import compare
 from carnivore_db.schema.snapshot import Snapshot
 from tests.support import rows
 from tests.support.databases import Shape, TestDatabase
 
+SCRIPTS = ScriptDirectory.from_config(migrations.config())
 HISTORY = migrations.history()
-BEFORE = dict(zip(HISTORY, ["base", *HISTORY], strict=False))
+RELEASE = HISTORY[-1]
+# What each revision follows: one revision, none at all, or the tips that a release brings together.
+BEFORE: dict[str, tuple[str, ...]] = {
+    revision: tuple(sorted(to_tuple(SCRIPTS.get_revision(revision).down_revision, default=())))
+    for revision in HISTORY
+}
 DEADLINE = 60
 
 
@@ -38,7 +47,21 @@ def fingerprint(database: TestDatabase) -> Snapshot:
 def take(database: TestDatabase) -> Snapshot:
     """The snapshot of our schemas."""
     with opened(database) as connection:
-        return snapshot.take(connection)
+        return snapshot.take(connection, areas.schemas(connection))
+
+
+def heads(database: TestDatabase) -> tuple[str, ...]:
+    """The revisions that the database is at: none, one, or one of each branch."""
+    with opened(database) as connection:
+        options = {"version_table_schema": migrations.VERSION_SCHEMA}
+        return tuple(sorted(MigrationContext.configure(connection, opts=options).get_current_heads()))
+
+
+def take_back(database: TestDatabase, revision: str) -> None:
+    """Downgrade this revision and those that follow it; other branches stay as they are."""
+    below = (*BEFORE[revision], "base")[0]
+    area = SCRIPTS.get_revision(revision).branch_labels
+    migrations.downgrade(database.migrator_url, f"{min(area)}@{below}" if len(area) == 1 else below)
 
 
 def put_rows(database: TestDatabase) -> None:

@@ -8,10 +8,12 @@ from sqlalchemy.exc import IntegrityError
 
 from carnivore_db.schema import migrations
 from tests.migrations import undecided
-from tests.migrations.helpers import assert_same, driver, fingerprint, fresh, opened
+from tests.migrations.helpers import assert_same, driver, fingerprint, fresh, heads, opened
 from tests.migrations.undecided import ALLOWED, BASELINE, BEYOND, CASES, EVERYTHING, Undecided
 from tests.support import rows
 from tests.support.databases import Shape, TestDatabase
+
+TIP = migrations.tip("conversation")
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +44,8 @@ def refused(database: TestDatabase) -> psycopg.Error:
     """The error with which the upgrade stops; the database is exactly as it was."""
     definitions, held = fingerprint(database), contents(database)
     with pytest.raises(IntegrityError) as stopped:
-        migrations.upgrade(database.migrator_url)
-    assert migrations.current(database.migrator_url) == BASELINE
+        migrations.upgrade(database.migrator_url, TIP)
+    assert heads(database) == (BASELINE,)
     assert_same(definitions, fingerprint(database))
     assert contents(database) == held
     error = stopped.value.orig
@@ -58,8 +60,8 @@ def assert_listed_and_corrected(database: TestDatabase, case: Undecided) -> None
     detail = refused(database).diag.message_detail or ""
     assert tuple(detail.split("\n")) == case.lines
     run(database, case.correct)
-    migrations.upgrade(database.migrator_url)
-    assert migrations.current(database.migrator_url) == migrations.history()[-1]
+    migrations.upgrade(database.migrator_url, TIP)
+    assert heads(database) == (TIP,)
 
 
 @pytest.mark.document("change 33", 42, 25, 15, 14, 17, 16)
@@ -86,7 +88,7 @@ def test_the_list_shrinks_as_rows_are_corrected(living: TestDatabase) -> None:
 
 def test_rows_at_the_limits_stop_nothing(living: TestDatabase) -> None:
     run(living, ALLOWED)
-    migrations.upgrade(living.migrator_url)
+    migrations.upgrade(living.migrator_url, TIP)
     migrations.downgrade(living.migrator_url, BASELINE)
 
 

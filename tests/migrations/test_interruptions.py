@@ -16,12 +16,12 @@ from sqlalchemy.exc import OperationalError
 
 from carnivore_db.schema import migrations
 from carnivore_db.schema.snapshot import Snapshot
-from tests.migrations.helpers import BEFORE, HISTORY, assert_same, eventually, fingerprint
+from tests.migrations.helpers import HISTORY, RELEASE, assert_same, eventually, fingerprint, heads
 from tests.support.databases import TestDatabase
 
 REPORTS = "public.generated_reports"
 # These work outside a transaction, while everybody else works; what they had done stays done.
-ONLINE = {"critical_fixes_online", "deferred_sessions", "012_token"}
+ONLINE = {"critical_fixes_online", "deferred_online"}
 # The one backend that holds the migrations' advisory lock in this database.
 MIGRATING = """
     SELECT l.pid FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
@@ -50,15 +50,19 @@ def test_a_migration_that_cannot_have_a_lock_gives_up_whole(
     plain_empty: TestDatabase, at: dict[str, Snapshot], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CARNIVORE_DB_MIGRATION_LOCK_TIMEOUT", "1")
-    for revision in ("012_access_log", "014_calculator2_sessions"):
-        migrations.upgrade(plain_empty.migrator_url, BEFORE[revision])
+    for earlier, revision in (
+        ("012_reports", "012_access_log"),
+        ("012_access_log", "014_calculator2_sessions"),
+    ):
+        migrations.upgrade(plain_empty.migrator_url, f"weekly@{earlier}")
+        before = fingerprint(plain_empty)
         with locked(plain_empty), pytest.raises(OperationalError) as failure:
-            migrations.upgrade(plain_empty.migrator_url)
+            migrations.upgrade(plain_empty.migrator_url, f"weekly@{revision}")
         assert isinstance(failure.value.orig, errors.LockNotAvailable)
-        assert migrations.current(plain_empty.migrator_url) == BEFORE[revision]
-        assert_same(at[BEFORE[revision]], fingerprint(plain_empty))
+        assert heads(plain_empty) == (earlier,)
+        assert_same(before, fingerprint(plain_empty))
     migrations.upgrade(plain_empty.migrator_url)
-    assert_same(at[HISTORY[-1]], fingerprint(plain_empty))
+    assert_same(at[RELEASE], fingerprint(plain_empty))
 
 
 def test_a_killed_run_keeps_the_revisions_that_it_has_finished(
@@ -70,7 +74,7 @@ def test_a_killed_run_keeps_the_revisions_that_it_has_finished(
 
     with pytest.raises(OperationalError):
         migrations.upgrade(plain_empty.migrator_url, on_step=kill)
-    assert migrations.current(plain_empty.migrator_url) == HISTORY[2]
+    assert heads(plain_empty) == (HISTORY[2],)
     assert_same(at[HISTORY[2]], fingerprint(plain_empty))
 
 
@@ -80,13 +84,14 @@ def test_a_migration_killed_before_its_commit_leaves_the_revision_before(
     def kill(_: str) -> None:
         kill_migration(plain_empty)
 
-    for revision in HISTORY:
+    for earlier, revision in zip([None, *HISTORY], HISTORY, strict=False):
+        before = heads(plain_empty)
         with pytest.raises(OperationalError) as failure:
             migrations.upgrade(plain_empty.migrator_url, revision, on_step=kill)
         assert isinstance(failure.value.orig, errors.AdminShutdown)
-        assert (migrations.current(plain_empty.migrator_url) or "base") == BEFORE[revision]
-        if BEFORE[revision] != "base" and revision not in ONLINE:
-            assert_same(at[BEFORE[revision]], fingerprint(plain_empty))
+        assert heads(plain_empty) == before
+        if earlier is not None and revision not in ONLINE:
+            assert_same(at[earlier], fingerprint(plain_empty))
         migrations.upgrade(plain_empty.migrator_url, revision)
         assert_same(at[revision], fingerprint(plain_empty))
 
@@ -95,7 +100,8 @@ def test_a_migration_killed_in_the_middle_of_a_revision_leaves_the_one_before(
     plain_empty: TestDatabase, at: dict[str, Snapshot], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CARNIVORE_DB_MIGRATION_LOCK_TIMEOUT", "600")
-    migrations.upgrade(plain_empty.migrator_url, "012_open_report")
+    migrations.upgrade(plain_empty.migrator_url, "012_access_log")
+    before = fingerprint(plain_empty)
     waits = f"""
         SELECT FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
         WHERE NOT l.granted AND l.relation = '{REPORTS}'::regclass AND d.datname = current_database()
@@ -106,42 +112,38 @@ def test_a_migration_killed_in_the_middle_of_a_revision_leaves_the_one_before(
         locked(plain_empty),
     ):
         # It has made pricing_tiers, and waits for the lock that the next table's foreign key needs.
-        migrating = thread.submit(migrations.upgrade, plain_empty.migrator_url)
+        migrating = thread.submit(migrations.upgrade, plain_empty.migrator_url, "014_calculator2_sessions")
         eventually(lambda: migrating.done() or watch.execute(waits).fetchone() is not None)
         kill_migration(plain_empty)
         with pytest.raises(OperationalError) as failure:
             migrating.result()
     assert isinstance(failure.value.orig, errors.AdminShutdown)
-    assert migrations.current(plain_empty.migrator_url) == "012_open_report"
-    assert_same(at["012_open_report"], fingerprint(plain_empty))
+    assert heads(plain_empty) == ("012_access_log",)
+    assert_same(before, fingerprint(plain_empty))
     migrations.upgrade(plain_empty.migrator_url)
-    assert_same(at[HISTORY[-1]], fingerprint(plain_empty))
+    assert_same(at[RELEASE], fingerprint(plain_empty))
 
 
-TIMEOUTS = [("lock_timeout", "7000"), ("search_path", "public"), ("statement_timeout", "77000")]
-
-
-def watched(database: TestDatabase) -> tuple[Config, list[object]]:
-    """A configuration that notes each revision's settings, and its notes."""
+@pytest.fixture
+def watched(plain_empty: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
+    """A configuration whose run must have these settings in each revision."""
     seen: list[object] = []
 
     def look(*, ctx: MigrationContext, **_: object) -> None:
         assert ctx.connection is not None
         seen.append(ctx.connection.execute(text(SHOWN)).all())
 
-    config = migrations.config(database.migrator_url)
-    config.attributes["on_version_apply"] = look
-    return config, seen
-
-
-def test_each_revision_runs_with_the_settings_timeouts(
-    plain_empty: TestDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setenv("CARNIVORE_DB_MIGRATION_LOCK_TIMEOUT", "7")
     monkeypatch.setenv("CARNIVORE_DB_MIGRATION_STATEMENT_TIMEOUT", "77")
-    config, seen = watched(plain_empty)
-    command.upgrade(config, "head")
-    assert seen == [TIMEOUTS] * len(HISTORY)
+    config = migrations.config(plain_empty.migrator_url)
+    config.attributes["on_version_apply"] = look
+    yield config
+    settings = [("lock_timeout", "7000"), ("search_path", "public"), ("statement_timeout", "77000")]
+    assert seen == [settings] * len(HISTORY)
+
+
+def test_each_revision_runs_with_the_settings_timeouts(watched: Config) -> None:
+    command.upgrade(watched, "head")
 
 
 def test_a_failure_leaves_no_lock_and_no_setting_on_the_callers_connection(
@@ -208,14 +210,10 @@ def test_a_deployment_that_waits_its_turn_does_not_stop_an_index_built_concurren
 
 
 def test_a_deployment_that_has_waited_runs_with_the_settings_timeouts(
-    plain_empty: TestDatabase, monkeypatch: pytest.MonkeyPatch
+    plain_empty: TestDatabase, watched: Config
 ) -> None:
-    monkeypatch.setenv("CARNIVORE_DB_MIGRATION_LOCK_TIMEOUT", "7")
-    monkeypatch.setenv("CARNIVORE_DB_MIGRATION_STATEMENT_TIMEOUT", "77")
-    config, seen = watched(plain_empty)
     with ThreadPoolExecutor(1) as thread:
         with another_deployment(plain_empty) as first:
-            second = thread.submit(command.upgrade, config, "head")
+            second = thread.submit(command.upgrade, watched, "head")
             wait_until_it_waits(first, second)
         second.result()
-    assert seen == [TIMEOUTS] * len(HISTORY)
