@@ -35,6 +35,7 @@ SETTINGS = {
     "calculator_token": "carnivore.calculator_token",
     "access_counting": "carnivore.access_counting",
     "expiry_reason": "carnivore.expiry_reason",
+    "reports_grace": "carnivore.reports_grace",
     "search_path": "search_path",
     "time_zone": "TimeZone",
     "row_security": "row_security",

@@ -53,7 +53,7 @@ def restored_logs_stay_until_their_time_is_over(s: Session) -> None:
     months = {"kept": "2021-03-01", "over": "2021-04-01", "other": "2021-05-01", "never": "2021-06-01"}
     names = {what: f"conversation.logs_{month[:7].replace('-', '_')}" for what, month in months.items()}
     for month in months.values():
-        s.as_("owner").allows(f"SELECT carnivore.create_logs_partition('{month}')")
+        s.as_("owner").allows(f"SELECT carnivore.create_partition('{LOGS}', '{month}')")
     for what, until in (("kept", "interval '1 hour'"), ("over", "interval '0'")):
         row = {**GOOD[LEDGER], "parent": LOGS, "month": months[what], "restored_as": names[what]}
         s.as_("owner").allows(*insertion(LEDGER, **row), rows=1)

@@ -28,7 +28,7 @@ JOBS = {
     "archive_messages": ("messages_archived", "archived", "1 year"),
 }
 KEYS = {"job", "job_id", "started_at", "finished_at", "before"}
-PARTITIONING = "create_logs_partition close_logs_partition"
+PARTITIONING = "create_partition close_partition"
 
 
 def run(s: Session, job: str, batch: int, persona: str = "service") -> tuple[int, dict[str, Any]]:
@@ -219,8 +219,8 @@ def the_archive_takes_what_is_as_old_as_the_service_says(s: Session) -> None:
 def old_logs_go_with_their_month_and_those_of_no_month_in_batches(s: Session) -> None:
     month = "date_trunc('month', now() AT TIME ZONE 'UTC' - interval '{} days')"
     for days in (100, 30):
-        s.as_("owner").allows(f"SELECT carnivore.create_logs_partition({month.format(days)}::date)")
-    s.as_("owner").allows("SELECT carnivore.create_access_log_partition('2021-01-01')")
+        s.as_("owner").allows(f"SELECT carnivore.create_partition('{LOGS}', {month.format(days)}::date)")
+    s.as_("owner").allows("SELECT carnivore.create_partition('public.report_access_log', '2021-01-01')")
     ended = s.superuser.value(f"SELECT 'logs_' || to_char({month.format(100)}, 'YYYY_MM')")
     event = f"INSERT INTO {LOGS} (level, event_type, created_at) VALUES ('debug', 'user_logout', {{}})"
     oldest = f"{month.format(30)} AT TIME ZONE 'UTC'"
@@ -252,7 +252,7 @@ def old_logs_go_with_their_month_and_those_of_no_month_in_batches(s: Session) ->
 @promise(f"{LOGS} {PARTITIONING} partition search_path")
 def a_month_of_logs_to_come_is_as_closed_as_the_others(s: Session) -> None:
     name = "conversation.logs_2031_05"
-    make = "SELECT carnivore.create_logs_partition('2031-05-17')"
+    make = f"SELECT carnivore.create_partition('{LOGS}', '2031-05-17')"
     given = "GRANT ALL ON TABLES TO anon, authenticated, service_role"
     s.as_("owner").allows(f"ALTER DEFAULT PRIVILEGES IN SCHEMA conversation {given}")
     assert s.as_("owner", time_zone="Asia/Tokyo").value(make) is True

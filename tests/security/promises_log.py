@@ -263,10 +263,10 @@ def an_access_outside_every_month_is_kept_in_the_default_partition(s: Session) -
     the_law(s)
 
 
-@promise("create_access_log_partition close_access_log_partition partition")
+@promise("create_partition close_partition partition")
 def the_partition_of_a_month_to_come_is_as_closed_as_the_others(s: Session) -> None:
     name = "public.report_access_log_2031_05"
-    make = "SELECT carnivore.create_access_log_partition('2031-05-17')"
+    make = "SELECT carnivore.create_partition('public.report_access_log', '2031-05-17')"
     s.as_("owner").allows(
         "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO anon, authenticated, service_role"
     )

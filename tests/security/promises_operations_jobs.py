@@ -70,7 +70,7 @@ def reports_expired_longer_than_the_grace_go_oldest_first(s: Session) -> None:
     s.superuser.allows(accesses)
     for persona in (*SERVICES, *OWNERS):
         with s.undone():
-            call = "SELECT public.delete_expired_reports(%s)"
+            call = "SELECT public.delete_expired_reports(%s, '90 days')"
             left = _keys(s, REPORTS)
             for batch, gone in ((1, {22}), (1, {21}), (5, {24}), (5, set())):
                 assert s.as_(persona).value(call, [batch]) == len(gone)
@@ -81,7 +81,7 @@ def reports_expired_longer_than_the_grace_go_oldest_first(s: Session) -> None:
             assert s.superuser.rows(log) == [(23,)]
         for grace, gone in (("1 year", {22}), ("1 hour", {21, 22, 23, 24, 9003}), ("500 days", set())):
             with s.undone():
-                found = s.as_(persona).value("SELECT public.delete_expired_reports(grace => %s)", [grace])
+                found = s.as_(persona).value("SELECT public.delete_expired_reports(1000, %s)", [grace])
                 assert found == len(gone)
                 assert gone.isdisjoint(_keys(s, REPORTS))
     # A day of the grace has 24 hours, wherever the caller's clocks change.
@@ -97,13 +97,21 @@ def reports_expired_longer_than_the_grace_go_oldest_first(s: Session) -> None:
                 assert (31 in _keys(s, REPORTS), 32 in _keys(s, REPORTS)) == (True, False)
 
 
-@promise("delete_expired_reports delete_expired_calculator_sessions")
-def who_deletes_what_is_expired_needs_the_right_to_the_rows(s: Session) -> None:
-    """The functions lend none: by a grant made by mistake a visitor deletes nothing."""
-    s.superuser.allows("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO anon, authenticated")
+@promise("delete_expired_reports delete_expired_calculator_sessions SECURITY DEFINER")
+def who_deletes_what_is_expired_needs_no_right_to_the_rows(s: Session) -> None:
+    """A scheduler's role has EXECUTE and nothing else; and no grace reaches what has not expired."""
+    calls = ("delete_expired_calculator_sessions(10)", "delete_expired_reports(10, '0')")
     for persona in ("anon", "ada", "report holder"):
-        s.as_(persona).refused("SELECT public.delete_expired_calculator_sessions()")
-        s.as_(persona).refused("SELECT public.delete_expired_reports(grace => '0')")
+        for call in calls:
+            s.as_(persona).refused(f"SELECT public.{call}")
+    s.superuser.allows(f"REVOKE ALL ON {REPORTS}, {CALCULATORS} FROM service_role")
+    for persona in (*SERVICES, *OWNERS):
+        for call in calls:
+            with s.undone():
+                assert s.as_(persona).value(f"SELECT public.{call}") == 1
+        for grace in ("-1 microsecond", "-40 days", None):
+            wrong = {"sqlstate": CHECK, "constraint": "grace_not_negative"}
+            s.as_(persona).refused("SELECT public.delete_expired_reports(10, %s)", [grace], **wrong)
 
 
 @promise(f"{JOBS} record_job clause")
@@ -137,56 +145,6 @@ def a_run_is_noted_and_a_failure_keeps_the_last_success(s: Session) -> None:
             s.as_(persona).allows(record, ["exports", began, "LookupError", "{}"], rows=1)
             assert s.superuser.row(state, ["exports"])[2:4] == (None, "LookupError")
             assert [row for row in s.superuser.rows(others) if row[0]["job"] != "exports"] == before
-
-
-@promise("job_calls clause partition")
-def a_run_makes_the_months_to_come_and_those_that_rows_wait_for(s: Session) -> None:
-    for table in DEFAULTS.values():
-        s.as_("superuser", triggers="replica").allows(f"DELETE FROM {table}")
-    call = "SELECT carnivore.job_calls('partitions', %s, %s)"
-    made = "SELECT carnivore.create_{}_partition('{}')::integer"
-    dates = ["2041-11-01", "2041-12-01", "2042-01-01"]
-    both = ("access_log", "logs")
-    first, last = datetime(2041, 11, 1, tzinfo=UTC), datetime(2041, 11, 30, 23, 59, 59, tzinfo=UTC)
-    for zone in ("UTC", "Asia/Tokyo", "America/Los_Angeles"):
-        asker = s.as_("owner", time_zone=zone)
-        for moment in (first, last):
-            for ahead in (0, 2):
-                wanted = [made.format(name, date) for date in dates[: ahead + 1] for name in both]
-                assert asker.value(call, [ahead, moment]) == wanted
-    ids = "SELECT id FROM public.generated_reports LIMIT 1"
-    waiting = {"access_log": "2031-05-31 23:59:59+00", "logs": "2033-08-01 00:00:00+00"}
-    s.superuser.allows(
-        f"INSERT INTO public.report_access_log (report_id, accessed_at) SELECT ({ids}), %s"
-        " FROM generate_series(1, 2)",
-        [waiting["access_log"]],
-    )
-    s.superuser.allows(
-        "INSERT INTO conversation.logs (level, event_type, created_at)"
-        " SELECT 'info', 'user_logout', %s FROM generate_series(1, 2)",
-        [waiting["logs"]],
-    )
-    for zone in ("UTC", "Asia/Tokyo", "America/Los_Angeles"):
-        assert s.as_("owner", time_zone=zone).value(call, [0, first]) == [
-            made.format("access_log", "2031-05-01"),
-            made.format("logs", "2033-08-01"),
-            made.format("access_log", "2041-11-01"),
-            made.format("logs", "2041-11-01"),
-        ]
-    assert len(s.as_("owner").value("SELECT carnivore.job_calls('partitions')")) == 2 * 4 + 2
-    s.as_("owner").allows("SELECT carnivore.create_access_log_partition('2031-05-01')")
-
-
-@promise("job_calls clause")
-def each_job_of_a_run_calls_what_there_is(s: Session) -> None:
-    """The batch, the grace and the run are its parameters."""
-    jobs = "fold calculator_sessions reports idle_conversations old_logs weekly_limits message_archive"
-    for job in (*jobs.split(), "analytics", "sizes"):
-        (call,) = s.as_("owner").value("SELECT carnivore.job_calls(%s)", [job])
-        s.as_("owner").allows(f"PREPARE one (integer, interval, uuid) AS {call}")
-        s.as_("owner").allows("EXECUTE one (10, '90 days', gen_random_uuid())", rows=1)
-        s.superuser.allows("DEALLOCATE one")
-    assert s.as_("owner").value("SELECT carnivore.job_calls('nothing')") is None
 
 
 @promise("maintain clause")

@@ -1,14 +1,14 @@
 """Months that are attached: moved rows stay as they are, are counted once and lie in a closed partition."""
 
+from tests.security.evil import PATH, evil_is_untouched, prepare_evil
 from tests.security.objects import partitions
 from tests.security.personas import OWNERS, Session
-from tests.security.promises_escape import PATH, evil_is_untouched, prepare_evil
 from tests.security.promises_log import APPEND_ONLY, the_law
 from tests.security.registry import promise
 
 LOG, LOGS = "public.report_access_log", "conversation.logs"
 MONTHS = "prepare_partition attach_partition lock_partitioned partition"
-CREATING = "create_access_log_partition create_logs_partition close_access_log_partition close_logs_partition"
+CREATING = "create_partition close_partition"
 PREPARE, ATTACH = (
     f"SELECT carnivore.{name}_partition(%s::text::regclass, '2031-05-17')" for name in ("prepare", "attach")
 )

@@ -205,6 +205,7 @@ CALLS = {
         "public.delete_expired_reports",
         "vocabulary.recompute_user_progress",
         "conversation.erase_profile",
+        "conversation.log_failed_job",
         "analytics.unusual_access",
     },
     "reporting": BY_EVERYBODY | {"analytics.unusual_access"},
