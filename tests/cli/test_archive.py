@@ -6,26 +6,17 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from typer.testing import CliRunner
 
-from carnivore_db.cli import app
-from carnivore_db.cli import archive as commands
 from carnivore_db.operations import archive as package
+from tests.cli import running
 from tests.operations.archive.archiving import LOGS, NAME, ODD, Archiving, stop_at
 
 pytest_plugins = ["tests.operations.archive.archive_fixtures"]
 
 
-@pytest.fixture(autouse=True)
-def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal that cuts nothing."""
-    monkeypatch.setattr(commands.console, "_width", 500)
-
-
 def run(archiving: Archiving, *arguments: str, **environment: str | None) -> Result:
-    url = archiving.database.migrator_url.render_as_string(hide_password=False)
-    given = {"DATABASE_URL": url, "CARNIVORE_DB_ARCHIVE_LOCATION": archiving.location, **environment}
-    return CliRunner().invoke(app, ["archive", *arguments], env=given)
+    given = {"CARNIVORE_DB_ARCHIVE_LOCATION": archiving.location, **environment}
+    return running.run("archive", *arguments, url=archiving.database.migrator_url, **given)
 
 
 def test_run_says_what_it_archived_and_list_shows_it(archiving: Archiving) -> None:

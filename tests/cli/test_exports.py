@@ -12,25 +12,18 @@ from uuid import uuid4
 import pytest
 from click.testing import Result
 from rich.progress import Progress, TaskID
-from typer.testing import CliRunner
 
 from carnivore_db import kit
-from carnivore_db.cli import app
 from carnivore_db.cli import exports as commands
 from carnivore_db.vocabulary import exports
 from carnivore_db.vocabulary.models import Export
+from tests.cli import running
 from tests.vocabulary.export_support import Exporting, Folder
 
 pytest_plugins = ["tests.vocabulary.export_fixtures"]
 
 SECRET = "hunter2"
 SESSIONS = 12
-
-
-@pytest.fixture(autouse=True)
-def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal that cuts nothing."""
-    monkeypatch.setattr(commands.console, "_width", 500)
 
 
 @pytest.fixture(autouse=True)
@@ -42,9 +35,8 @@ def own_signals() -> Iterator[None]:
 
 
 def run(*arguments: str, exporting: Exporting | None = None, **environment: str | None) -> Result:
-    url = exporting and exporting.database.app_url.render_as_string(hide_password=False)
-    given = {"DATABASE_URL": url, "AWS_SECRET_ACCESS_KEY": SECRET, **environment}
-    return CliRunner().invoke(app, ["exports", *arguments], env=given)
+    url = exporting and exporting.database.app_url
+    return running.run("exports", *arguments, url=url, AWS_SECRET_ACCESS_KEY=SECRET, **environment)
 
 
 def begin(exporting: Exporting, number: int = 1) -> list[str]:
@@ -285,10 +277,9 @@ def test_what_rich_takes_for_markup_is_shown_as_it_is(exporting: Exporting, fold
     assert "[/b] not [bold]" in listed
 
 
-def test_ids_are_whole_in_a_narrow_terminal(exporting: Exporting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_are_whole_in_a_narrow_terminal(exporting: Exporting) -> None:
     (key,) = begin(exporting)
-    monkeypatch.setattr(commands.console, "_width", 80)
-    assert key in run("list", exporting=exporting).output
+    assert key in run("list", exporting=exporting, width=80).output
 
 
 def test_times_are_utc_whatever_the_connections_zone(exporting: Exporting) -> None:

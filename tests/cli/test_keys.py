@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 from pydantic import SecretStr
-from sqlalchemy import make_url
-from typer.testing import CliRunner
+from sqlalchemy import URL, make_url
 
 from carnivore_db import Database, Settings, identity
-from carnivore_db.cli import app
 from carnivore_db.vocabulary import users
 from carnivore_db.vocabulary.keys import api_keys
 from carnivore_db.vocabulary.keys.encryption import Keyring
 from carnivore_db.vocabulary.models import User
+from tests.cli import running
 from tests.support.databases import TestDatabase
 from tests.support.hostile import MARK
 from tests.vocabulary.samples import NOBODY, SERVICE
@@ -45,13 +44,12 @@ def ring(*names: str) -> Keyring:
     return Keyring.from_settings(given)
 
 
-def run(*arguments: str, keys: object = None, key_id: str | None = None, url: object = None) -> Result:
+def run(*arguments: str, keys: object = None, key_id: str | None = None, url: URL | None = None) -> Result:
     environment = {
-        "DATABASE_URL": url.render_as_string(hide_password=False) if url is not None else None,
         "CARNIVORE_DB_ENCRYPTION_KEYS": keys if isinstance(keys, str | None) else json.dumps(keys),
         "CARNIVORE_DB_ENCRYPTION_KEY_ID": key_id,
     }
-    outcome = CliRunner().invoke(app, ["keys", *arguments], env=environment)
+    outcome = running.run("keys", *arguments, url=url, **environment)
     for secret in (MARK, PASSWORD, *KEYS.values(), *(name * 8 for name in KEYS)):
         assert secret not in outcome.output
     assert "Traceback" not in outcome.output
@@ -59,7 +57,7 @@ def run(*arguments: str, keys: object = None, key_id: str | None = None, url: ob
 
 
 def test_a_generated_key_serves_and_is_all_that_is_printed() -> None:
-    printed = {CliRunner().invoke(app, ["keys", "generate"]).output for _ in range(3)}
+    printed = {running.run("keys", "generate").output for _ in range(3)}
     assert len(printed) == 3
     for output in printed:
         key = output.removesuffix("\n")

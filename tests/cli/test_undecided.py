@@ -1,7 +1,7 @@
 """`carnivore-db upgrade` shows which rows of the chat need a decision, and nothing of what they hold."""
 
 from carnivore_db.schema import migrations
-from tests.cli.test_commands import run
+from tests.cli.running import run
 from tests.migrations import undecided
 from tests.migrations.conftest import plain_empty  # noqa: F401 - a fixture
 from tests.migrations.undecided import EVERYTHING
@@ -22,12 +22,12 @@ def test_an_operator_sees_the_rows_corrects_them_and_upgrades(plain_empty: TestD
     assert hint == "Correct these rows, then run the migration again."
     assert not [secret for secret in undecided.SECRETS if secret in outcome.output + outcome.stderr]
     assert "Traceback" not in outcome.output
-    assert migrations.current(url) == undecided.BASELINE
+    assert migrations.states(url)["conversation"].revision == undecided.BASELINE
 
     with plain_empty.connect() as connection:
         connection.execute(EVERYTHING.correct)
     assert run("upgrade", url=url).exit_code == 0
-    assert migrations.current(url) == migrations.history()[-1]
+    assert migrations.applied(url)[0] == migrations.history()[-1]
 
 
 def test_no_other_error_shows_its_detail(plain_empty: TestDatabase) -> None:  # noqa: F811

@@ -1,15 +1,15 @@
 """A migrated database for each test, the package's way in as the migrating role, and a second look."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
 from click.testing import Result
-from typer.testing import CliRunner
 
 from carnivore_db import Database, Settings
-from carnivore_db.cli import app
+from tests.cli import running
 from tests.support.databases import TestDatabase
 
 Run = Callable[..., Result]
@@ -38,11 +38,11 @@ def opened(database: TestDatabase) -> Iterator[Open]:
 
 
 @pytest.fixture
+def migrating(opened: Open) -> Database:
+    return opened()
+
+
+@pytest.fixture
 def run(database: TestDatabase) -> Run:
     """The command line on the test's database."""
-
-    def invoke(*arguments: str, **environment: str) -> Result:
-        url = database.migrator_url.render_as_string(hide_password=False)
-        return CliRunner().invoke(app, arguments, env={"DATABASE_URL": url, **environment})
-
-    return invoke
+    return partial(running.run, url=database.migrator_url)

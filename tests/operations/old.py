@@ -73,7 +73,7 @@ def fill(owner: psycopg.Connection, folder: Path, number: int = 3) -> list[Path]
     with owner.transaction():
         # As the migrating role, whose partition it is then.
         owner.execute("SELECT set_config('role', tableowner, true) FROM pg_tables WHERE tablename = 'logs'")
-        owner.execute("SELECT carnivore.create_logs_partition('2024-05-01')")
+        owner.execute("SELECT carnivore.create_partition('conversation.logs', '2024-05-01')")
         owner.execute("SET LOCAL ROLE none")
         for script in (_CALCULATOR, _REPORTS, _ACCESSES, _LOGS):
             owner.execute(script, values if "%(" in script else None)

@@ -95,7 +95,7 @@ def test_a_second_run_has_nothing_left_to_do(run: Run, owner: psycopg.Connection
 
 def test_the_summary_says_what_each_step_did(run: Run, owner: psycopg.Connection, tmp_path: Path) -> None:
     old.fill(owner, tmp_path)
-    outcome = run("maintain", COLUMNS="120")
+    outcome = run("maintain")
     assert outcome.exit_code == 0
     lines = outcome.output.splitlines()
     for job in ORDER:

@@ -188,7 +188,7 @@ def test_late_rows_of_a_month_in_cold_storage_do_not_replace_it(
     archive(owner)
     owner.execute("ALTER TABLE public.report_access_log_2026_01 RENAME TO gone")
     for month in months:
-        owner.execute("SELECT carnivore.create_access_log_partition(%s)", [month])
+        owner.execute("SELECT carnivore.create_partition('public.report_access_log', %s)", [month])
     sold(owner, JANUARY, JANUARY + timedelta(days=3), FEBRUARY)
     refresh(owner)
     assert rollup(owner) == [*before, (FEBRUARY.date(), 1, 1)]

@@ -64,10 +64,9 @@ class Archiving:
     location: str
 
     def month(self, parent: str = ACCESSES, month: date = MONTH) -> None:
-        function = "access_log" if parent == ACCESSES else "logs"
         with self.engine.begin() as migrator:  # whose the partition must be
-            made = text(f"SELECT carnivore.create_{function}_partition(:month)")
-            assert migrator.scalar(made, {"month": month}) is True
+            made = text("SELECT carnivore.create_partition(CAST(CAST(:parent AS text) AS regclass), :month)")
+            assert migrator.scalar(made, {"parent": parent, "month": month}) is True
 
     def reports(self, number: int = 2) -> list[int]:
         return sorted(reports.make(self.owner, number))
@@ -162,6 +161,11 @@ class Archiving:
             [BEGIN.date(), END.date()],
         ).fetchall()
         return {day: (accesses, opened) for day, accesses, opened in found}
+
+    def refresh(self) -> None:
+        """Count for the dashboards, as the job does."""
+        with self.engine.begin() as migrator:
+            migrator.execute(text("SELECT analytics.refresh()"))
 
     def counts(self) -> dict[int, int]:
         return dict(

@@ -37,7 +37,7 @@ def test_a_row_that_came_after_the_refresh_is_counted(archiving_anywhere: Archiv
     )
     for moment in (BEGIN - TICK, LAST + TICK):
         archiving.open(first, moment)
-    analytics.refresh(archiving.engine)
+    archiving.refresh()
     others = archiving.owner.execute(OTHERS).fetchall()
     assert [day for day, *_ in others] == [date(2024, 1, 31), date(2024, 3, 1), NOW.date()]
     before = archiving.rollup()
@@ -55,7 +55,7 @@ def test_a_row_that_came_after_the_refresh_is_counted(archiving_anywhere: Archiv
     assert after == {day: count for day, count in before.items() if day not in {DAY, LAST_DAY}}
     # No refresh changes what was settled.
     settled = archiving.rollup()
-    analytics.refresh(archiving.engine)
+    archiving.refresh()
     assert archiving.rollup() == settled
     assert archiving.owner.execute(OTHERS).fetchall() == others
 
@@ -63,7 +63,7 @@ def test_a_row_that_came_after_the_refresh_is_counted(archiving_anywhere: Archiv
 @pytest.mark.parametrize("point", ["write", "read back", "detach"])
 def test_a_row_that_comes_while_its_month_goes_is_counted(archiving: Archiving, point: str) -> None:
     (report, *_) = archiving.odd_month()
-    analytics.refresh(archiving.engine)
+    archiving.refresh()
     archiving.archive(on_step=stop_at(point, lambda: archiving.open(report, NOON)))
     assert archiving.rollup()[DAY] == (3, 1)
     assert archiving.rollup() == days(archiving.file(archiving.url()))
@@ -74,24 +74,24 @@ def test_a_row_that_comes_once_the_month_has_left_waits_for_a_restore(
     archiving: Archiving, point: str
 ) -> None:
     (report, *_) = archiving.odd_month()
-    analytics.refresh(archiving.engine)
+    archiving.refresh()
     before = archiving.rollup()
 
     def late() -> None:
         archiving.open(report, NOON)
-        analytics.refresh(archiving.engine)
+        archiving.refresh()
 
     archiving.archive(on_step=stop_at(point, late))
     assert archiving.rollup() == before
     archiving.restore()
-    analytics.refresh(archiving.engine)
+    archiving.refresh()
     assert archiving.rollup() == days(archiving.table(f"public.{NAME}"))
     assert archiving.rollup()[DAY] == (before[DAY][0] + 1, before[DAY][1])
 
 
 def test_a_report_that_is_deleted_before_the_comparison_is_not_counted(archiving: Archiving) -> None:
     gone, kept = archiving.odd_month()
-    analytics.refresh(archiving.engine)
+    archiving.refresh()
 
     def delete() -> None:
         archiving.owner.execute("DELETE FROM public.generated_reports WHERE id = %s", [gone])
@@ -142,7 +142,7 @@ def test_a_month_that_came_back_is_counted_when_it_goes_again(archiving: Archivi
     archiving.restore(keep=timedelta(0))
     archiving.open(report, NOON)
     if refreshed:
-        analytics.refresh(archiving.engine)
+        archiving.refresh()
     archiving.open(report, NOON + timedelta(days=1))
     for point in ("detach", "compare", "count", "drop"):
         with pytest.raises(KeyboardInterrupt):

@@ -8,9 +8,11 @@ import psycopg
 from sqlalchemy import create_engine, pool
 
 from carnivore_db import Database
+from carnivore_db.kit import months
 from carnivore_db.operations.partitions.apply import Outcome, apply
 from carnivore_db.operations.partitions.plan import Policy
-from carnivore_db.schema.files import load_expected
+from carnivore_db.schema.areas import AREAS, schemas
+from carnivore_db.schema.files import expected
 from carnivore_db.schema.snapshot import INSTANCES, PARTITIONS, take
 from tests.support import reports
 from tests.support.databases import TestDatabase
@@ -20,10 +22,15 @@ LOG, LOGS = "public.report_access_log", "conversation.logs"
 NOW = datetime.now(UTC).replace(day=1, hour=1, minute=0, second=0, microsecond=0)
 
 
+def one(owner: psycopg.Connection, query: str, *values: Any) -> Any:
+    """The only value of the only row."""
+    ((value,),) = owner.execute(query, values or None).fetchall()
+    return value
+
+
 def month(ahead: int = 0) -> date:
     """The first of a month so many after this one."""
-    index = NOW.year * 12 + NOW.month - 1 + ahead
-    return date(index // 12, index % 12 + 1, 1)
+    return months.start(months.number(NOW) + ahead).date()
 
 
 def inside(first: date, day: int = 17) -> datetime:
@@ -36,11 +43,11 @@ def name(table: str, first: date) -> str:
 
 def partitions(owner: psycopg.Connection, table: str) -> set[str]:
     found = owner.execute(
-        "SELECT n.nspname || '.' || c.relname AS name FROM pg_inherits JOIN pg_class AS c ON c.oid = inhrelid"
+        "SELECT n.nspname || '.' || c.relname FROM pg_inherits JOIN pg_class AS c ON c.oid = inhrelid"
         " JOIN pg_namespace AS n ON n.oid = relnamespace WHERE inhparent = %s::regclass",
         [table],
     )
-    return {row["name"] for row in found.fetchall()}  # type: ignore[call-overload]
+    return {partition for (partition,) in found}
 
 
 def forget(owner: psycopg.Connection, *months: date, tables: Iterable[str] = (LOG, LOGS)) -> None:
@@ -74,17 +81,16 @@ def log(owner: psycopg.Connection, *moments: datetime | str, user: object = None
         )
 
 
-def rows(owner: psycopg.Connection, table: str) -> list[tuple[str, ...]]:
+def rows(owner: psycopg.Connection, table: str) -> list[str]:
     """Every row, every column as text, in one order."""
-    found = owner.execute(f'SELECT t::text AS row FROM {table} AS t ORDER BY t::text COLLATE "C"')
-    return [row["row"] for row in found.fetchall()]  # type: ignore[call-overload]
+    found = owner.execute(f'SELECT t::text FROM {table} AS t ORDER BY t::text COLLATE "C"')
+    return [row for (row,) in found]
 
 
 def holders(owner: psycopg.Connection, table: str) -> dict[str, int]:
     """How many rows each partition has, of those that have any."""
-    found = owner.execute(f"SELECT tableoid::regclass::text AS part, count(*) AS n FROM {table} GROUP BY 1")
-    named = {row["part"]: row["n"] for row in found.fetchall()}  # type: ignore[call-overload]
-    return {part if "." in part else f"public.{part}": n for part, n in named.items()}
+    found = owner.execute(f"SELECT tableoid::regclass::text AS part, count(*) FROM {table} GROUP BY 1")
+    return {part if "." in part else f"public.{part}": rows for part, rows in found}
 
 
 def counts(owner: psycopg.Connection) -> list[Any]:
@@ -96,14 +102,14 @@ def counts(owner: psycopg.Connection) -> list[Any]:
 
 
 def run(db: Database, **given: Any) -> Outcome:
-    return apply(db.engine, **{"now": NOW, "policy": Policy(), "lock_timeout_ms": 2000, **given})
+    return apply(db.engine, **{"at": NOW, "policy": Policy(3), "lock_timeout_ms": 2000, **given})
 
 
 def assert_as_the_package_makes_them(database: TestDatabase) -> None:
     """Every partition has the committed definition: row security, grants, keys, indexes, triggers, all on."""
-    engine = create_engine(database.migrator_url, poolclass=pool.NullPool)
-    with engine.connect() as connection:
-        live = take(connection)[INSTANCES]
-    expected = load_expected()[PARTITIONS]
+    with create_engine(database.migrator_url, poolclass=pool.NullPool).connect() as connection:
+        live = take(connection, schemas(connection))[INSTANCES]
+    patterns = expected(*AREAS)[PARTITIONS]
+    assert live
     for partition, instance in live.items():
-        assert instance["definition"] == expected[instance["parent"]]["pattern"], partition
+        assert instance["definition"] == patterns[instance["parent"]]["pattern"], partition

@@ -13,7 +13,6 @@ from psycopg import errors as refused
 from sqlalchemy import event
 
 from carnivore_db import Database, errors
-from carnivore_db.operations.partitions.plan import Policy
 from tests.operations.partitions.months import (
     LOG,
     LOGS,
@@ -26,16 +25,16 @@ from tests.operations.partitions.months import (
     made,
     month,
     name,
+    one,
     partitions,
     rows,
     run,
 )
-from tests.support.databases import TestDatabase, one
+from tests.support.databases import TestDatabase
 from tests.support.processes import eventually
 
 CLIENTS = 4
 FAR = date(2031, 5, 1)
-AHEAD = Policy(months_back=0)  # no gaps: what is tried is tried once a month
 PREPARE = "SELECT carnivore.prepare_partition(%s::text::regclass, %s)"
 ATTACH = "SELECT carnivore.attach_partition(%s::text::regclass, %s)"
 LOCK = "SELECT carnivore.lock_partitioned(%s::text::regclass, %s)"
@@ -148,7 +147,7 @@ def test_a_month_that_cannot_be_had_is_tried_again_and_then_told(
     missing, other = name(LOG, month(3)), name(LOGS, month(3))
     with database.connect() as writer:
         writer.execute("LOCK TABLE public.generated_reports IN ROW EXCLUSIVE MODE")
-        outcome = run(migrating, lock_timeout_ms=50, patience=0.5, policy=AHEAD)
+        outcome = run(migrating, lock_timeout_ms=50, patience=0.5)
         assert isinstance(outcome.failed[missing], errors.Busy)
         assert attempts.count(missing) > 2
         assert other in {action.partition for action in outcome.done}
@@ -189,7 +188,7 @@ def test_who_waits_behind_a_run_goes_on_when_its_time_is_up(
         database.connect(autocommit=True) as writer,
     ):
         holder.execute("LOCK TABLE public.generated_reports IN ROW EXCLUSIVE MODE")
-        running = pool.submit(run, migrating, lock_timeout_ms=4000, patience=0, policy=AHEAD)
+        running = pool.submit(run, migrating, lock_timeout_ms=4000, patience=0)
         assert eventually(lambda: one(owner, WAITING, "%attach_partition%") == 1)
         written = pool.submit(writer.execute, RECORD, {"id": report})
         assert eventually(lambda: one(owner, WAITING, "INSERT%") == 1)
@@ -341,7 +340,7 @@ def test_nobody_waits_while_a_month_is_prepared(database: TestDatabase, owner: p
 def test_who_drops_old_months_waits_for_nobody_with_locks_in_hand(
     database: TestDatabase, owner: psycopg.Connection, held: str, mode: str
 ) -> None:
-    owner.execute("SELECT carnivore.create_logs_partition('2024-05-01')")
+    owner.execute("SELECT carnivore.create_partition('conversation.logs', '2024-05-01')")
     drop = "SELECT conversation.delete_old_logs()"
     definition = one(
         owner, "SELECT pg_get_functiondef('conversation.delete_old_logs(integer, uuid)'::regprocedure)"

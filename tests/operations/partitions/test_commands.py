@@ -6,10 +6,9 @@ from datetime import UTC, date, datetime
 import psycopg
 import pytest
 from click.testing import Result
-from typer.testing import CliRunner
 
 from carnivore_db import Database
-from carnivore_db.cli import app
+from tests.cli import running
 from tests.operations.partitions.months import (
     LOG,
     LOGS,
@@ -33,16 +32,13 @@ def database(plain_database: TestDatabase) -> TestDatabase:
 
 
 def command(database: TestDatabase, *arguments: str, **environment: str) -> Result:
-    url = database.migrator_url.render_as_string(hide_password=False)
-    return CliRunner().invoke(
-        app, ["partitions", *arguments], env={"DATABASE_URL": url, "COLUMNS": "150", **environment}
-    )
+    return running.run("partitions", *arguments, url=database.migrator_url, **environment)
 
 
 @pytest.fixture
 def forgotten(owner: psycopg.Connection, migrating: Database) -> None:
     """All is made but one month of each, and rows of 2031 wait."""
-    assert run(migrating, now=datetime.now(UTC)).failed == {}
+    assert run(migrating, at=datetime.now(UTC)).failed == {}
     forget(owner, month(2), tables=[LOG])
     log(owner, inside(FAR), "infinity")
 
@@ -89,7 +85,7 @@ def test_the_sql_of_a_plan_does_what_apply_does(
     assert holders(owner, LOGS) == {f"{LOGS}_default": 1, name(LOGS, FAR): 1}
     assert name(LOG, month(2)) in partitions(owner, LOG)
     assert "statement_timeout = 2000;" in script
-    assert run(migrating, now=datetime.now(UTC)).done == []
+    assert run(migrating, at=datetime.now(UTC)).done == []
 
 
 @pytest.mark.usefixtures("forgotten")
@@ -139,9 +135,7 @@ def test_a_month_that_could_not_be_made_is_exit_status_1(
 
 def test_a_database_that_is_not_there_is_exit_status_2() -> None:
     for arguments in (["plan"], ["apply"]):
-        outcome = CliRunner().invoke(
-            app, ["partitions", *arguments], env={"DATABASE_URL": "postgresql://a:secret@127.0.0.1:9/no"}
-        )
+        outcome = running.run("partitions", *arguments, DATABASE_URL="postgresql://a:secret@127.0.0.1:9/no")
         assert outcome.exit_code == 2
         assert "127.0.0.1" in outcome.output
         assert "secret" not in outcome.output

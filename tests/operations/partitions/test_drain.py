@@ -23,11 +23,12 @@ from tests.operations.partitions.months import (
     made,
     month,
     name,
+    one,
     partitions,
     rows,
     run,
 )
-from tests.support.databases import TestDatabase, one
+from tests.support.databases import TestDatabase
 
 FAR = date(2031, 5, 1)
 PREPARE = "SELECT carnivore.prepare_partition(%s::text::regclass, %s)"
@@ -97,7 +98,7 @@ def test_old_logs_stay_where_they_are_deleted(owner: psycopg.Connection, migrati
     outcome = run(migrating)
     assert holders(owner, LOGS) == {f"{LOGS}_default": 1, name(LOGS, month(-1)): 1}
     assert [(a.month, a.rows) for a in outcome.left] == [(month(-3), 1)]
-    run(migrating, policy=Policy(keep_old=True))
+    run(migrating, policy=Policy(3, keep_old=True))
     assert holders(owner, LOGS) == {name(LOGS, month(-3)): 1, name(LOGS, month(-1)): 1}
 
 
@@ -214,8 +215,9 @@ def test_a_partition_that_is_not_as_the_package_makes_it_is_told(
     owner: psycopg.Connection, migrating: Database
 ) -> None:
     forget(owner, month(3))
-    damaged = one(owner, "SELECT pg_get_functiondef('carnivore.close_logs_partition'::regproc)")
-    owner.execute(damaged.replace("ENABLE ROW LEVEL SECURITY", "DISABLE ROW LEVEL SECURITY"))
+    damaged = one(owner, "SELECT pg_get_functiondef('carnivore.close_partition'::regproc)")
+    off = f"' || CASE WHEN parent = '{LOGS}'::regclass THEN 'DISABLE' ELSE 'ENABLE' END || '"
+    owner.execute(damaged.replace("ENABLE", off))
     outcome = run(migrating)
     assert outcome.failed.keys() == {name(LOGS, month(3))}
     problem = outcome.failed[name(LOGS, month(3))]

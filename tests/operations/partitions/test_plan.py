@@ -1,266 +1,338 @@
-"""The planner's laws, over bounds, rows and moments that nobody thought of; and its words, one by one."""
+"""`carnivore.partition_plan`: its words case by case, and its laws over months and rows nobody thought of."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
-from itertools import pairwise
-from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection, create_engine, pool
+from sqlalchemy.exc import IntegrityError
 
-from carnivore_db.operations.partitions.plan import END, FIRST, Action, Policy, Table, plan
+from carnivore_db.kit import months
+from carnivore_db.operations.partitions.plan import Action, Policy, plan
+from tests.operations.partitions.months import LOG, LOGS, inside
+from tests.support import reports
+from tests.support.databases import Shape
 
-LOG, LOGS = "public.report_access_log", "conversation.logs"
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
-ZONES = ("Pacific/Kiritimati", "Pacific/Pago_Pago", "America/St_Johns", "Asia/Kathmandu", "Europe/Berlin")
+NEVER = datetime.max.replace(tzinfo=UTC)
+BACK = 12
+THREE = Policy(3)
+KEPT = {LOG: None, LOGS: timedelta(30)}
+SESSIONS = [
+    ("Pacific/Kiritimati", "SQL, DMY"),
+    ("Pacific/Pago_Pago", "Postgres, MDY"),
+    ("America/St_Johns", "German"),
+    ("Asia/Kathmandu", "ISO, YMD"),
+]
+PARTITIONS = """
+    SELECT inhrelid::regclass::text FROM pg_inherits
+    WHERE inhparent = %s::text::regclass AND inhrelid::regclass::text !~ 'default$'
+"""
+Range = tuple[datetime, datetime]
 
 
-def begins(month: date) -> datetime:
-    return datetime(month.year, month.month, 1, tzinfo=UTC)
+@dataclass
+class World:
+    """A table's partitions by month or by moments, the rows of its DEFAULT partition by month or moment, and
+    its months in cold storage; all in UTC."""
+
+    ranges: Sequence[Range | tuple[str, str]] = ()
+    waiting: dict[date | str, int] = field(default_factory=dict)
+    archived: Sequence[date] = ()
+
+    def plant(self, connection: Connection, table: str) -> None:
+        key, columns, values = "created_at", "level, event_type", "'info', 'user_logout'"
+        if table == LOG:
+            key, columns, values = "accessed_at", "report_id", "(SELECT id FROM public.generated_reports)"
+        connection.exec_driver_sql("SET LOCAL session_replication_role = replica")  # nothing is counted
+        for number, (lower, upper) in enumerate(self.ranges):
+            connection.exec_driver_sql(
+                f"CREATE TABLE {table}_{number} PARTITION OF {table}"
+                f" FOR VALUES FROM ({_edge(lower)}) TO ({_edge(upper)})"
+            )
+        for moment, rows in self.waiting.items():
+            connection.exec_driver_sql(
+                f"INSERT INTO {table} ({columns}, {key}) SELECT {values}, %s::text::timestamptz"
+                " FROM generate_series(1, %s)",
+                (str(inside(moment)) if isinstance(moment, date) else moment, rows),
+            )
+        for month in self.archived:
+            connection.exec_driver_sql(
+                "INSERT INTO carnivore.archived_partitions (parent, month, part, file_url)"
+                " VALUES (%s, %s, 1, 'memory://x')",
+                (table, month),
+            )
+        connection.exec_driver_sql("SET LOCAL session_replication_role = origin")
 
 
-def later(month: date, number: int) -> date:
-    """The first of a month so many after another."""
-    index = month.year * 12 + month.month - 1 + number
-    return date(index // 12, index % 12 + 1, 1)
+def _edge(edge: datetime | str) -> str:
+    return edge if edge in {"MINVALUE", "MAXVALUE"} else f"'{edge}'"
 
 
-def span(first: date, months: int = 1) -> tuple[datetime, datetime]:
-    """From the first of a month to that of another."""
-    return begins(first), begins(later(first, months))
+def span(first: date, number: int = 1) -> Range:
+    """So many months as a range."""
+    return months.start(months.number(inside(first))), later(first, number)
 
 
-def covered(table: Table, month: date) -> bool:
-    """Every moment of the month is some partition's, told by its days and not by the planner's way."""
-    start, end = span(month)
-    edges = sorted({start, *(edge for r in table.ranges for edge in r if start < edge < end)})
-    return all(any(lower <= edge < upper for lower, upper in table.ranges) for edge in edges)
+def later(first: date, number: int) -> datetime:
+    """The beginning of a month so many after another."""
+    return months.start(months.number(inside(first)) + number)
 
 
-def applied(table: Table, actions: Iterable[Action]) -> Table:
-    """The table when what can be done is done."""
-    ours = [a for a in actions if a.table == table.name and a.doable]
-    made = [span(a.month) for a in ours if a.month]
-    waiting = {month: rows for month, rows in table.waiting.items() if month not in {a.month for a in ours}}
-    return replace(table, ranges=[*table.ranges, *made], waiting=waiting)
+@pytest.fixture(scope="module")
+def monthless(plain_shape: Shape, plain_template: str) -> Iterator[Connection]:
+    """A database whose partitioned tables have a DEFAULT partition alone."""
+    with plain_shape.clone(plain_template) as database:
+        with database.connect() as owner:
+            reports.make(owner, 1)
+            for table in (LOG, LOGS):
+                names = [name for (name,) in owner.execute(PARTITIONS, [table])]
+                owner.execute(f"DROP TABLE {', '.join(names)}")
+        engine = create_engine(database.migrator_url, poolclass=pool.NullPool)
+        with engine.connect() as connection:
+            yield connection
 
 
-def overlaps(ranges: Iterable[tuple[datetime, datetime]]) -> bool:
-    found = sorted(ranges)
-    return any(one[1] > other[0] for one, other in pairwise(found))
+@pytest.fixture
+def connection(monthless: Connection) -> Iterator[Connection]:
+    """To that database; what a test plants is taken back."""
+    yield monthless
+    monthless.rollback()
 
 
-# What is drawn around them lies in the century that has months.
-months = st.dates(date(2004, 1, 1), date(2094, 12, 31)).map(lambda day: day.replace(day=1))
-# Around the ends of months and years; and anywhere.
-moments = st.one_of(
-    st.integers(4 * 366 * 86_400, 94 * 365 * 86_400).map(lambda seconds: FIRST + timedelta(seconds=seconds)),
-    st.builds(
-        lambda month, seconds: begins(month) + timedelta(seconds=seconds),
-        st.one_of(months, st.integers(2004, 2094).map(lambda year: date(year, 1, 1))),
-        st.integers(-90_000, 90_000),
+def planned(
+    connection: Connection, table: str = LOG, policy: Policy = THREE, at: datetime = NOW
+) -> list[Action]:
+    return [action for action in plan(connection, policy, at) if action.table == table]
+
+
+def words(actions: Sequence[Action]) -> list[str]:
+    return [f"{a.kind} {a.month:%Y-%m}: {a.reason}" if a.month else f"{a.kind}: {a.reason}" for a in actions]
+
+
+AHEAD = [
+    "create 2026-11: this month",
+    "create 2026-12: next month",
+    "create 2027-01: 2 months ahead",
+    "create 2027-02: 3 months ahead",
+]
+THERE = span(date(2026, 11, 1), 4)
+HALF = (datetime(2026, 12, 10, tzinfo=UTC), datetime(2026, 12, 20, 6, tzinfo=UTC))
+REST = (span(date(2026, 11, 1)), span(date(2027, 1, 1), 2))
+PART = "a partition from 2026-12-10 to 2026-12-20 06:00 has a part of it"
+OLD_LOGS = World([span(date(2026, 6, 1)), THERE], {date(2026, 9, 1): 7, date(2026, 10, 1): 8})
+# By what is there: the table, what it has, the policy, and the whole plan.
+CASES: dict[str, tuple[str, World, Policy, list[str]]] = {
+    "nothing": (LOG, World(), THREE, AHEAD),
+    "nothing, of another table": (LOGS, World(), Policy(1), AHEAD[:2]),
+    "all": (LOGS, World([THERE]), THREE, []),
+    # Rows come first, then the future, then gaps: of twelve months and no more.
+    "rows and gaps": (
+        LOG,
+        World(
+            [span(date(2026, 7, 1)), span(date(2026, 11, 1), 3)],
+            {date(2031, 5, 1): 1, date(2026, 8, 1): 1234, date(2001, 1, 1): 2},
+        ),
+        THREE,
+        [
+            "drain 2001-01: 2 rows in the DEFAULT partition",
+            "drain 2026-08: 1,234 rows in the DEFAULT partition",
+            "drain 2031-05: 1 row in the DEFAULT partition",
+            AHEAD[3],
+            *(
+                f"create {year}-{month:02}: gap between 2001-01 and 2026-07"
+                for year, month in ((2025, 11), (2025, 12), *((2026, month) for month in range(1, 7)))
+            ),
+            "create 2026-09: gap between 2026-08 and 2026-11",
+            "create 2026-10: gap between 2026-08 and 2026-11",
+        ],
     ),
-)
-policies = st.builds(Policy, st.integers(0, 24), st.integers(0, 24), st.booleans())
+    "a beginning without months": (
+        LOG,
+        World([("MINVALUE", "2026-08-01Z"), span(date(2026, 10, 1), 5)]),
+        THREE,
+        [],
+    ),
+    "archived months": (
+        LOG,
+        World(
+            [span(date(2026, 7, 1)), span(date(2026, 10, 1), 5)],
+            archived=[date(2026, 8, 1), date(2026, 9, 1)],
+        ),
+        THREE,
+        [],
+    ),
+    "an archived month with rows": (
+        LOG,
+        World(
+            [span(date(2026, 7, 1)), span(date(2026, 10, 1), 5)],
+            {date(2026, 9, 1): 1},
+            [date(2026, 8, 1), date(2026, 9, 1)],
+        ),
+        THREE,
+        ["drain 2026-09: 1 row in the DEFAULT partition"],
+    ),
+    "a quarter": (LOG, World([span(date(2026, 10, 1), 3), span(date(2027, 1, 1), 2)]), THREE, []),
+    "a part of a month": (LOG, World([HALF, *REST]), THREE, [f"conflict 2026-12: next month; {PART}"]),
+    "a part of a month with rows": (
+        LOGS,
+        World([HALF, *REST], {"2026-12-03Z": 3}),
+        THREE,
+        [f"conflict 2026-12: 3 rows in the DEFAULT partition; {PART}"],
+    ),
+    "parts that make a month": (
+        LOG,
+        World([(later(HALF[0].date(), 0), HALF[0]), HALF, (HALF[1], later(HALF[0].date(), 1)), *REST]),
+        THREE,
+        [],
+    ),
+    # A month is deleted 30 days after its end: September is, on the 28th of November; October is not.
+    "old logs": (
+        LOGS,
+        OLD_LOGS,
+        THREE,
+        [
+            "drain 2026-10: 8 rows in the DEFAULT partition",
+            "left 2026-09: 7 rows older than the table's are kept: deleted where they are",
+        ],
+    ),
+    "old logs that are to be archived": (
+        LOGS,
+        OLD_LOGS,
+        Policy(3, keep_old=True),
+        [
+            "drain 2026-09: 7 rows in the DEFAULT partition",
+            "drain 2026-10: 8 rows in the DEFAULT partition",
+        ],
+    ),
+    "rows of no month": (
+        LOGS,
+        World([THERE], dict.fromkeys(("infinity", "1999-12-31 23:59:59Z", "2100-01-01Z"), 1)),
+        THREE,
+        ["left: 3 rows of no month from 2000 to 2099"],
+    ),
+}
 
 
-@st.composite
-def tables(draw: st.DrawFn, now: datetime) -> Table:
-    """A table that can exist: no two partitions overlap, no row of DEFAULT lies where one is."""
-    this = now.date().replace(day=1)
-    near = st.integers(-30, 30).map(lambda number: later(this, number))
-    # Months, quarters, and those that begin or end in the middle of one; in order, so that none overlaps.
-    lengths = st.sampled_from((1, 1, 1, 3))
-    edges = st.sampled_from((timedelta(0), timedelta(0), timedelta(days=14), timedelta(hours=-5)))
-    ranges: list[tuple[datetime, datetime]] = []
-    for first in sorted(draw(st.lists(near, max_size=12))):
-        lower, upper = span(first, draw(lengths))
-        lower, upper = lower + draw(edges), upper + draw(edges)
-        if lower < upper and (not ranges or lower >= ranges[-1][1]):
-            ranges.append((lower, upper))
-    if draw(st.integers(0, 9)) == 0:
-        lower = min((lower for lower, _ in ranges), default=begins(this))
-        ranges.insert(0, (datetime.min.replace(tzinfo=UTC), min(lower, FIRST)))
-    table = Table(
-        draw(st.sampled_from((LOG, LOGS))), ranges, kept=draw(st.sampled_from((None, timedelta(30))))
-    )
-    free = st.one_of(near, months).filter(lambda month: not covered(table, month))
-    waiting = draw(st.dictionaries(free, st.integers(1, 5000), max_size=5))
-    archived = draw(st.frozensets(st.integers(-30, -1).map(lambda number: later(this, number))))
-    return replace(table, waiting=waiting, archived=archived, outside=draw(st.integers(0, 2)))
-
-
-worlds = moments.flatmap(lambda now: st.tuples(st.just(now), tables(now)))
-
-
-@given(worlds, policies)
-@example((NOW, Table(LOG, [span(date(2026, 1, 1), 3)])), Policy())
-@example((NOW, Table(LOG, [], {date(2001, 1, 1): 1, date(2026, 1, 1): 1})), Policy())
-def test_what_is_done_is_done(world: tuple[datetime, Table], policy: Policy) -> None:
-    now, table = world
-    actions = plan([table], now, policy)
-    assert len({a.partition for a in actions}) == len(actions)
-    after = applied(table, actions)
-    again = plan([after], now, policy)
-    assert [a for a in again if a.doable] == []
-    # What a person was told is told again, and nothing else.
-    assert {a.partition for a in again} == {a.partition for a in actions if not a.doable}
-    assert not overlaps(after.ranges)
-    stuck = {a.month for a in actions if a.kind == "conflict"}
-    this = now.date().replace(day=1)
-    for ahead in range(policy.months_ahead + 1):
-        month = later(this, ahead)
-        assert covered(after, month) or month in stuck
-    # Rows are stranded in conflicts alone, or are about to be deleted.
-    left = {a.month for a in actions if a.kind == "left"}
-    assert after.waiting.keys() <= stuck | left
-    for month in left - {None}:
-        assert month is not None
-        assert table.kept is not None
-        assert not policy.keep_old
-        assert span(month)[1] <= now - table.kept
-
-
-@given(worlds, policies)
-def test_only_what_is_wanted_is_made(world: tuple[datetime, Table], policy: Policy) -> None:
-    now, table = world
-    this = now.date().replace(day=1)
-    known = [lower.date().replace(day=1) for lower, _ in table.ranges if lower >= FIRST]
-    for action in plan([table], now, policy):
-        month = action.month
-        if month is None:
-            assert (action.kind, action.rows) == ("left", table.outside)
-            continue
-        assert action.rows == table.waiting.get(month, 0)
-        assert (action.kind == "drain") <= (action.rows > 0)
-        if action.kind == "create":
-            assert not action.rows
-        if action.rows == 0:
-            assert later(this, -policy.months_back) <= month <= later(this, policy.months_ahead)
-            if month < this:
-                assert min((*known, *table.waiting)) <= month
-                assert month not in table.archived
-        if action.kind == "conflict":
-            start, end = span(month)
-            assert any(lower < end and upper > start for lower, upper in table.ranges)
-
-
-@given(worlds, policies)
-def test_the_order(world: tuple[datetime, Table], policy: Policy) -> None:
-    """Rows first, the oldest before all; then this month and those ahead; then the past."""
-    now, table = world
-    this = now.date().replace(day=1)
-
-    def place(action: Action) -> tuple[int, date]:
-        month = action.month or date.max
-        if not action.doable:
-            return 3, date.min
-        return (0 if action.rows else 1 if month >= this else 2), month
-
-    places = [place(action) for action in plan([table], now, policy)]
-    assert places == sorted(places)
-
-
-@given(worlds, policies, st.sampled_from(ZONES))
-def test_a_moment_is_one_in_every_zone(world: tuple[datetime, Table], policy: Policy, zone: str) -> None:
-    now, table = world
-    assert plan([table], now.astimezone(ZoneInfo(zone)), policy) == plan([table], now, policy)
-
-
-def words(table: Table, now: datetime = NOW, policy: Policy | None = None) -> list[tuple[str, str, str]]:
-    actions = plan([table], now, policy or Policy())
-    return [(a.partition.rpartition("_log")[2], a.kind, a.reason) for a in actions]
-
-
-def test_an_empty_table_gets_this_month_and_those_ahead() -> None:
-    assert words(Table(LOG, [])) == [
-        ("_2026_11", "create", "this month"),
-        ("_2026_12", "create", "next month"),
-        ("_2027_01", "create", "2 months ahead"),
-        ("_2027_02", "create", "3 months ahead"),
-    ]
+@pytest.mark.parametrize(("table", "world", "policy", "expected"), CASES.values(), ids=CASES)
+def test_what_is_missing_and_why(
+    connection: Connection, table: str, world: World, policy: Policy, expected: list[str]
+) -> None:
+    world.plant(connection, table)
+    assert words(planned(connection, table, policy)) == expected
 
 
 @pytest.mark.parametrize(
     ("moment", "month"),
     [
-        (datetime(2026, 12, 31, 23, 59, 59, 999999, UTC), "_2026_12"),
-        (datetime(2027, 1, 1, tzinfo=UTC), "_2027_01"),
-        (datetime(2027, 1, 1, 0, 30, tzinfo=timezone(timedelta(hours=1))), "_2026_12"),
-        (datetime(2026, 12, 31, 23, 30, tzinfo=timezone(timedelta(hours=-1))), "_2027_01"),
+        (datetime(2026, 12, 31, 23, 59, 59, 999999, UTC), date(2026, 12, 1)),
+        (datetime(2027, 1, 1, tzinfo=UTC), date(2027, 1, 1)),
+        (datetime(2027, 1, 1, 0, 30, tzinfo=timezone(timedelta(hours=1))), date(2026, 12, 1)),
+        (datetime(2026, 12, 31, 23, 30, tzinfo=timezone(timedelta(hours=-1))), date(2027, 1, 1)),
     ],
 )
-def test_the_month_is_utcs_at_the_years_end(moment: datetime, month: str) -> None:
-    assert words(Table(LOG, []), moment)[0][:2] == (month, "create")
+def test_the_month_is_utcs_at_the_years_end(connection: Connection, moment: datetime, month: date) -> None:
+    assert planned(connection, at=moment)[0].month == month
 
 
-def test_rows_come_first_then_the_future_then_gaps() -> None:
-    ranges = [span(date(2026, 7, 1)), span(date(2026, 11, 1), 4)]
-    waiting = {date(2031, 5, 1): 1, date(2026, 8, 1): 1234, date(2001, 1, 1): 2}
-    assert words(Table(LOG, ranges, waiting)) == [
-        ("_2001_01", "drain", "2 rows in the DEFAULT partition"),
-        ("_2026_08", "drain", "1,234 rows in the DEFAULT partition"),
-        ("_2031_05", "drain", "1 row in the DEFAULT partition"),
-        ("_2025_11", "create", "gap between 2001-01 and 2026-07"),
-        *[
-            (f"_{year}_{month:02}", "create", "gap between 2001-01 and 2026-07")
-            for year, month in ((2025, 12), *((2026, month) for month in range(1, 7)))
-        ],
-        ("_2026_09", "create", "gap between 2026-08 and 2026-11"),
-        ("_2026_10", "create", "gap between 2026-08 and 2026-11"),
-    ]
-
-
-def test_archived_months_are_no_gaps_unless_rows_wait() -> None:
-    ranges = [span(date(2026, 7, 1)), span(date(2026, 10, 1), 5)]
-    archived = frozenset({date(2026, 8, 1), date(2026, 9, 1)})
-    assert words(Table(LOG, ranges, archived=archived)) == []
-    late = Table(LOG, ranges, {date(2026, 9, 1): 1}, archived=archived)
-    assert words(late) == [("_2026_09", "drain", "1 row in the DEFAULT partition")]
-
-
-def test_a_quarter_covers_its_months_and_a_half_month_is_a_conflict() -> None:
-    assert words(Table(LOG, [span(date(2026, 10, 1), 3), span(date(2027, 1, 1), 2)])) == []
-    half = (datetime(2026, 12, 10, tzinfo=UTC), datetime(2026, 12, 20, 6, tzinfo=UTC))
-    rest = [span(date(2026, 11, 1)), span(date(2027, 1, 1), 2)]
-    part = "a partition from 2026-12-10 to 2026-12-20 06:00 has a part of it"
-    assert words(Table(LOG, [half, *rest])) == [("_2026_12", "conflict", f"next month; {part}")]
-    with_rows = Table(LOG, [half, *rest], {date(2026, 12, 1): 3})
-    assert words(with_rows) == [("_2026_12", "conflict", f"3 rows in the DEFAULT partition; {part}")]
-    # Two that make the month together are as good as one.
-    halves = [(begins(date(2026, 12, 1)), half[0]), half, (half[1], begins(date(2027, 1, 1)))]
-    assert words(Table(LOG, [*halves, *rest])) == []
-
-
-def test_logs_that_are_about_to_be_deleted_get_no_month_but_for_the_archive() -> None:
-    """A month is deleted 30 days after its end: September is, on the 28th of November; October is not."""
-    ranges = [span(date(2026, 6, 1)), span(date(2026, 11, 1), 4)]
-    waiting = {date(2026, 9, 1): 7, date(2026, 10, 1): 8}
-    logs = Table(LOGS, ranges, waiting, kept=timedelta(days=30))
-    told = "7 rows older than the table's are kept: deleted where they are"
-    assert plan([logs], NOW, Policy()) == [
-        Action(LOGS, date(2026, 10, 1), "drain", "8 rows in the DEFAULT partition", 8),
-        Action(LOGS, date(2026, 9, 1), "left", told, 7),
-    ]
-    kept = plan([logs], NOW, Policy(keep_old=True))
-    assert [(a.month, a.kind) for a in kept] == [
-        (date(2026, 9, 1), "drain"),
-        (date(2026, 10, 1), "drain"),
-    ]
-
-
-def test_rows_of_no_month_stay_and_are_told() -> None:
-    (action,) = plan([Table(LOGS, [span(date(2026, 11, 1), 4)], outside=2)], NOW, Policy())
-    assert (action.kind, action.month, action.rows) == ("left", None, 2)
-    assert action.reason == "2 rows of no month from 2000 to 2099"
-    assert action.partition == "conversation.logs_default"
-    assert (FIRST.year, END.year) == (2000, 2100)
-
-
-def test_a_moment_without_zone_and_a_negative_number_are_refused() -> None:
+def test_a_moment_without_zone_and_a_negative_number_are_refused(connection: Connection) -> None:
     with pytest.raises(ValueError, match="time zone"):
-        plan([], NOW.replace(tzinfo=None), Policy())
-    with pytest.raises(ValueError, match="months_ahead"):
-        plan([], NOW, Policy(-1))
+        plan(connection, THREE, NOW.replace(tzinfo=None))
+    with pytest.raises(IntegrityError, match="this month has a partition at least"):
+        plan(connection, Policy(-1), NOW)
+
+
+def covered(ranges: Sequence[Range], month: date) -> bool:
+    """Every moment of the month is some partition's, told by its edges and not in the plan's way."""
+    start, end = span(month)
+    edges = {start, *(edge for r in ranges for edge in r if start < edge < end)}
+    return all(any(lower <= edge < upper for lower, upper in ranges) for edge in edges)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> tuple[datetime, str, World]:
+    """A table that can exist: no two partitions overlap, no row of DEFAULT lies where one is."""
+    seconds = draw(st.integers(-90_000, 90_000) | st.integers(0, 30 * 86_400))
+    now = later(date(2026, draw(st.integers(1, 12)), 1), 0) + timedelta(seconds=seconds)
+    near = st.integers(-18, 12).map(lambda number: later(now.date(), number).date())
+    # Months, quarters, and those that begin or end in the middle of one; in order, so that none overlaps.
+    edges = st.sampled_from((timedelta(0), timedelta(0), timedelta(days=14), timedelta(hours=-5)))
+    ranges: list[Range] = []
+    for first in sorted(draw(st.lists(near, max_size=6))):
+        lower, upper = span(first, draw(st.sampled_from((1, 1, 1, 3))))
+        lower, upper = lower + draw(edges), upper + draw(edges)
+        if lower < upper and (not ranges or lower >= ranges[-1][1]):
+            ranges.append((lower, upper))
+    far = st.dates(date(2001, 1, 1), date(2098, 12, 31)).map(lambda day: day.replace(day=1))
+    free = (near | far).filter(
+        lambda month: not any(lower <= inside(month) < upper for lower, upper in ranges)
+    )
+    waiting: dict[date | str, int] = dict(draw(st.dictionaries(free, st.integers(1, 9), max_size=3)))
+    table = draw(st.sampled_from((LOG, LOGS)))
+    if table == LOGS and draw(st.booleans()):  # accesses have a month
+        waiting["infinity"] = 2
+    return now, table, World(ranges, waiting, draw(st.lists(near, unique=True)))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(worlds(), st.builds(Policy, st.integers(0, 5), st.booleans()), st.sampled_from(SESSIONS))
+@example((NOW, LOG, World([span(date(2026, 1, 1), 3)])), THREE, SESSIONS[0])
+@example((NOW, LOGS, World([], {date(2001, 1, 1): 1, date(2026, 1, 1): 1})), THREE, SESSIONS[1])
+def test_the_laws(
+    connection: Connection, world: tuple[datetime, str, World], policy: Policy, session: tuple[str, str]
+) -> None:
+    connection.rollback()
+    now, table, planted = world
+    planted.plant(connection, table)
+    actions = planned(connection, table, policy, now)
+    _assert_wanted(actions, now, table, planted, policy)
+
+    # A session's time zone and way to write dates change nothing.
+    for name, value in zip(("TimeZone", "DateStyle"), session, strict=True):
+        connection.exec_driver_sql("SELECT set_config(%s, %s, true)", (name, value))
+    assert planned(connection, table, policy, now) == actions
+
+    # What is done is done: what a person was told is told again, and nothing else.
+    for action in (action for action in actions if action.doable):
+        made = "SELECT carnivore.create_partition(%s::text::regclass, %s)"
+        assert connection.exec_driver_sql(made, (table, action.month)).scalar_one() is True
+    again = [(a.partition, a.kind) for a in planned(connection, table, policy, now)]
+    assert again == [(a.partition, a.kind) for a in actions if not a.doable]
+    after = [*planted.ranges, *(span(a.month) for a in actions if a.doable and a.month)]
+    stuck = {a.month for a in actions if a.kind == "conflict"}
+    for ahead in range(policy.months_ahead + 1):
+        month = later(now.date(), ahead).date()
+        assert month in stuck or covered(after, month)  # type: ignore[arg-type]
+
+
+def _assert_wanted(
+    actions: Sequence[Action], now: datetime, table: str, planted: World, policy: Policy
+) -> None:
+    """Each month once, for its reason and in its place; and none but those."""
+    this, kept = later(now.date(), 0), KEPT[table]
+    rows = {month: rows for month, rows in planted.waiting.items() if month != "infinity"}
+    known = [lower.date().replace(day=1) for lower, _ in planted.ranges]  # type: ignore[union-attr]
+    places: list[tuple[int, bool, date]] = []
+    for action in actions:
+        month = action.month or date.max
+        start, end = span(month) if action.month else (NEVER, NEVER)
+        aged = kept is not None and end <= now - kept
+        past = not action.rows and start < this
+        places.append((("drain", "create", "conflict", "left").index(action.kind), past, month))
+        assert action.rows == rows.get(month, 0 if action.month else planted.waiting.get("infinity"))
+        assert action.kind != "left" or (action.rows and not action.month) or (aged and not policy.keep_old)
+        assert (action.kind == "drain") <= (action.rows > 0)
+        assert (action.kind == "create") <= (action.rows == 0)
+        if action.kind == "conflict":
+            assert any(lower < end and upper > start for lower, upper in planted.ranges)  # type: ignore[operator]
+        if not action.rows:
+            assert later(now.date(), -BACK) <= start <= later(now.date(), policy.months_ahead)
+        if past:
+            assert min((*known, *rows)) <= month  # type: ignore[type-var]
+            assert not aged
+            assert month not in planted.archived
+    # Rows first, the oldest before all; then this month and those ahead; then the past; then what is told.
+    assert places == sorted(set(places))

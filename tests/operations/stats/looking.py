@@ -13,7 +13,7 @@ from sqlalchemy import Connection, create_engine, pool
 
 from carnivore_db.operations.stats.read import Growth, Months, Partition, Stats, Table, read
 from carnivore_db.settings import Settings
-from tests.cli.test_commands import run
+from tests.cli.running import run
 from tests.support.databases import TestDatabase
 
 LOG, CHAT = "public.report_access_log", "conversation.logs"

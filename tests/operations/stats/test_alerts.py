@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from carnivore_db.operations.stats.alerts import CODES
-from tests.cli.test_commands import run
+from tests.cli.running import run
 from tests.operations.stats.looking import CHAT, LOG, look
 from tests.support import reports
 from tests.support.databases import TestDatabase
@@ -68,7 +68,7 @@ CASES = {
     "the last month is missing": Case(
         ("month_missing", LOG),
         f"DROP TABLE {LOG}_{LAST}",
-        f"SELECT carnivore.create_access_log_partition('{month(3)}')",
+        f"SELECT carnivore.create_partition('public.report_access_log', '{month(3)}')",
         ("months_ahead", LOG),
         2,
         3,
@@ -76,7 +76,7 @@ CASES = {
     "a month between is missing": Case(
         ("month_missing", CHAT),
         f"DROP TABLE {CHAT}_{NEXT}",
-        f"SELECT carnivore.create_logs_partition('{month(2)}')",
+        f"SELECT carnivore.create_partition('conversation.logs', '{month(2)}')",
         ("months_ahead", CHAT),
         1,
         3,
@@ -84,7 +84,7 @@ CASES = {
     "this month is missing": Case(
         ("month_missing", LOG),
         f"DROP TABLE {LOG}_{month(0):%Y_%m}",
-        f"SELECT carnivore.create_access_log_partition('{month(0)}')",
+        f"SELECT carnivore.create_partition('public.report_access_log', '{month(0)}')",
         ("months_ahead", LOG),
         -1,
         3,

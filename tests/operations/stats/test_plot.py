@@ -12,7 +12,7 @@ from matplotlib.colors import same_color
 from matplotlib.dates import date2num, num2date
 
 from carnivore_db.operations.stats import plot
-from tests.cli.test_commands import run
+from tests.cli.running import run
 from tests.operations.stats.looking import CHAT, LOG, NOON, made, read_at
 from tests.support.databases import TestDatabase
 from tests.support.rows import fill

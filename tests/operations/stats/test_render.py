@@ -9,7 +9,7 @@ from rich.console import Console
 from carnivore_db.operations.stats.read import Growth, Months
 from carnivore_db.operations.stats.render import render
 from carnivore_db.operations.stats.units import readable
-from tests.cli.test_commands import run
+from tests.cli.running import run
 from tests.operations.stats.looking import LOG, NOON, made
 from tests.support import reports
 from tests.support.databases import TestDatabase
@@ -117,7 +117,7 @@ def test_a_pipe_gets_no_colours(plain_database: TestDatabase) -> None:
             "INSERT INTO public.report_access_log (report_id, accessed_at) VALUES (%s, '2001-01-01')",
             [report],
         )
-        outcome = run("stats", url=plain_database.migrator_url, COLUMNS="60")
+        outcome = run("stats", url=plain_database.migrator_url, width=60)
         count = connection.execute("SELECT count(*) FROM pg_inherits WHERE inhparent = %s::regclass", [LOG])
         number = count.fetchone()
     assert outcome.exit_code == 1
