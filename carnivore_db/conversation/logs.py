@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from carnivore_db.conversation.models import EventType, Level, Log
 from carnivore_db.conversation.payloads import Code, Description, FactsInput
 from carnivore_db.kit.inputs import Limit, validated
-from carnivore_db.kit.paging import Cursor, Page, page_of
+from carnivore_db.kit.paging import Page, UuidCursor, page_of
 from carnivore_db.kit.rows import FRESH
 
 
@@ -53,7 +53,7 @@ def search(
     event_type: Code | None = None,
     since: AwareDatetime | None = None,
     limit: Limit = 100,
-    after: Cursor | None = None,
+    after: UuidCursor | None = None,
 ) -> Page[Log]:
     """Events newest first that fit everything given; `metadata` is what theirs must contain.
 

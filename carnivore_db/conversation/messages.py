@@ -14,7 +14,7 @@ from carnivore_db.conversation.models import ArchivedMessage, ChatType, Message,
 from carnivore_db.conversation.payloads import Content
 from carnivore_db.errors import AlreadyExists
 from carnivore_db.kit.inputs import Limit, validated
-from carnivore_db.kit.paging import Cursor, Page, page_of
+from carnivore_db.kit.paging import Cursor, Page, UuidCursor, page_of
 from carnivore_db.kit.rows import FRESH
 
 _SENT_TWICE = "idx_messages_client_message_id"
@@ -93,7 +93,7 @@ def page(
     *,
     chat_type: ChatType | None = None,
     limit: Limit = 50,
-    after: Cursor | None = None,
+    after: UuidCursor | None = None,
     newest_first: bool = False,
 ) -> Page[StoredMessage]:
     """A session's messages in order, archived ones among them; of both chats, or of one.

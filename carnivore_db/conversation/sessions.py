@@ -11,7 +11,7 @@ from carnivore_db.conversation.models import OPEN, RolePlay, Scenario
 from carnivore_db.conversation.payloads import Code
 from carnivore_db.errors import Busy, SessionCompleted, SessionNotFound
 from carnivore_db.kit.inputs import Limit, validated
-from carnivore_db.kit.paging import Cursor, Page, page_of
+from carnivore_db.kit.paging import Page, UuidCursor, page_of
 from carnivore_db.kit.rows import FRESH, first, one
 
 _ATTEMPTS = 3
@@ -90,7 +90,7 @@ def history(
     *,
     scenario: Code | None = None,
     limit: Limit = 50,
-    after: Cursor | None = None,
+    after: UuidCursor | None = None,
 ) -> Page[RolePlay]:
     """A person's completed sessions, newest first; of all scenes, or of the one with this code.
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Annotated, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
-from pydantic import AwareDatetime
+from pydantic import AfterValidator, AwareDatetime
+from pydantic_core import PydanticCustomError
 
 from carnivore_db.kit.inputs import Id
 
@@ -17,6 +18,19 @@ class Cursor(NamedTuple):
 
     at: AwareDatetime
     id: Id | UUID
+
+
+def _with_id(kind: type) -> AfterValidator:
+    def check(cursor: Cursor) -> Cursor:
+        if not isinstance(cursor.id, kind):
+            raise PydanticCustomError("cursor_of_the_list", "must be where a page of this list ended")
+        return cursor
+
+    return AfterValidator(check)
+
+
+NumberCursor = Annotated[Cursor, _with_id(int)]
+UuidCursor = Annotated[Cursor, _with_id(UUID)]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from carnivore_db.errors import SessionEnded, SessionNotFound
 from carnivore_db.kit.inputs import ClientIP, Limit, Text, UserAgent, validated
-from carnivore_db.kit.paging import Cursor, Page, page_of
+from carnivore_db.kit.paging import Page, UuidCursor, page_of
 from carnivore_db.kit.rows import FRESH, one
 from carnivore_db.vocabulary.models import LearningSession, SessionType
 from carnivore_db.vocabulary.payloads import Count, SessionDataInput, Work
@@ -61,7 +61,7 @@ def list_by_user(
     user_id: UUID,
     *,
     limit: Limit = 50,
-    after: Cursor | None = None,
+    after: UuidCursor | None = None,
 ) -> Page[LearningSession]:
     """A learner's sessions, newest first. Pass the last page's `next` as `after`."""
     newest = select(LearningSession).where(LearningSession.user_id == user_id)

@@ -22,7 +22,7 @@ from carnivore_db.kit.inputs import (
     UserAgent,
     validated,
 )
-from carnivore_db.kit.paging import Cursor, Page, page_of
+from carnivore_db.kit.paging import NumberCursor, Page, page_of
 from carnivore_db.settings import DEFAULTS
 from carnivore_db.weekly.models import ReportAccess
 
@@ -164,7 +164,7 @@ def _insert(tx: Session, accesses: Sequence[Access]) -> None:
 
 @validated
 def history(
-    tx: Session, report_id: Id, *, limit: Limit = 100, after: Cursor | None = None
+    tx: Session, report_id: Id, *, limit: Limit = 100, after: NumberCursor | None = None
 ) -> Page[LoggedAccess]:
     """The accesses of a report, newest first.
 

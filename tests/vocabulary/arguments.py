@@ -83,7 +83,7 @@ def good_arguments(caller: Caller, ada: User) -> Good:
         api_keys.remove: {**mine, "provider": "openai"},
         exports.request: {**mine, "export_type": "csv", "filters": Filters(ended_only=True)},
         exports.get: {"export_id": export.id},
-        exports.list_by_user: {**mine, "limit": 5},
+        exports.list_by_user: {**mine, "status": None, "limit": 5},
         exports.list_by_status: {"status": "failed", "limit": 5},
         exports.retry: {"export_id": export.id},
     }
