@@ -9,21 +9,12 @@ from psycopg.rows import dict_row
 
 from carnivore_db.schema import migrations
 from tests.migrations.chat_rows import Chat, Rows, read
-from tests.migrations.helpers import HISTORY
 from tests.support import conversation_baseline
 from tests.support.databases import TestDatabase
 
 pytestmark = pytest.mark.slow
-BASELINE = "conversation_baseline"
-REVISIONS = HISTORY[HISTORY.index(BASELINE) :]
-# The document's types. Those of later revisions are none of the baseline's.
-OLD_TYPES = {
-    *("api_call_started", "api_call_completed", "api_call_failed", "api_call_timeout", "api_retry_attempted"),
-    *("user_registered", "user_login_success", "user_login_failed", "user_logout", "session_expired"),
-    *("account_deleted", "scenario_started", "scenario_completed", "scenario_abandoned", "session_created"),
-    *("session_restored", "session_expiration_cleanup", "rate_limit_checked", "rate_limit_exceeded"),
-    *("weekly_limit_reset", "database_error", "cleanup_job_executed", "unknown_error"),
-}
+REVISIONS = migrations.of_area("conversation")
+BASELINE = REVISIONS[0]
 # A scene and a type of event that came later; somebody who left, and somebody who was erased; messages in the
 # archive, and with their sender's own identity; logs in months with a partition and without one.
 USE = """
@@ -72,7 +63,7 @@ def in_use(database: TestDatabase) -> None:
     migrations.upgrade(database.migrator_url, BASELINE)
     with database.connect() as connection:
         conversation_baseline.fill(connection, profiles=30, sessions=300, messages=3_000, logs=500)
-    migrations.upgrade(database.migrator_url)
+    migrations.upgrade(database.migrator_url, REVISIONS[-1])
     with database.connect() as connection:
         connection.execute(USE)
         assert connection.execute(USED).fetchone() == (True, True, True, True, True, [False, False])
@@ -85,7 +76,7 @@ def logs(database: TestDatabase) -> Rows:
 
 def old_log(row: dict[str, Any]) -> dict[str, Any]:
     """An event as a database knows it whose types are the document's."""
-    if row["event_type"] in OLD_TYPES:
+    if row["event_type"] in conversation_baseline.EVENT_TYPES:
         return row
     told = {"event_type": row["event_type"]}
     kept = row["metadata"]
@@ -186,13 +177,6 @@ def test_nothing_stands_in_the_way_of_an_archived_message(plain_database: TestDa
     before = read(plain_database)
     migrations.downgrade(plain_database.migrator_url, BASELINE)
     assert read(plain_database).messages == before.messages
-
-
-NAMED_ALIKE = """
-    INSERT INTO conversation.event_types (code, description) VALUES ('coffee_made', 'Somebody made coffee.');
-    INSERT INTO conversation.logs (level, event_type, metadata)
-    VALUES ('info', 'coffee_made', '{"event_type": "espresso"}');
-"""
 
 
 @pytest.mark.document(29)

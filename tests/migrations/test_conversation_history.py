@@ -29,7 +29,8 @@ def elsewhere(database: TestDatabase) -> dict[str, list[tuple[object, ...]]]:
 
 
 def living(database: TestDatabase, **sizes: int) -> Chat:
-    """A database at the baseline with all its flaws."""
+    """A chat at the baseline with all its flaws, beside the other areas."""
+    migrations.upgrade_areas(database.migrator_url, ["weekly", "vocabulary"])
     migrations.upgrade(database.migrator_url, BASELINE)
     put_rows(database)
     with database.connect() as connection:
@@ -54,6 +55,7 @@ def go_up_and_down(database: TestDatabase, **sizes: int) -> None:
     assert all(found.values()), found
     others = elsewhere(database)
 
+    assert len(others) > 10
     began = time.monotonic()
     migrations.upgrade(database.migrator_url)
     upgraded = time.monotonic()

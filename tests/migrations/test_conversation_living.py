@@ -45,8 +45,7 @@ LOCKING = (
     "critical_fixes_messages",
     "critical_fixes_access",
     "deferred_logs",
-    "deferred_messages",
-    "deferred_profiles",
+    "deferred_issues",
 )
 
 
@@ -142,7 +141,7 @@ def test_the_migration_waits_for_what_is_on_its_way(
     the profile and the log, and who has only read may go on to write. The migration takes them in this order,
     too, and at once as it needs them, or each would wait for the other."""
     with plain_shape.clone(baseline.name) as database, ThreadPoolExecutor(1) as pool:
-        migrations.upgrade(database.migrator_url, BEFORE[revision])
+        migrations.upgrade(database.migrator_url, *BEFORE[revision])
         with database.connect() as somebody:
             somebody.execute(f"LOCK TABLE conversation.{held}")
             migrating = pool.submit(migrations.upgrade, database.migrator_url, revision)

@@ -26,6 +26,7 @@ def offenders(connection: psycopg.Connection, lint: Lint) -> set[str]:
     return {name for (name,) in connection.execute(OURS + lint.query)}
 
 
+@pytest.mark.document(26)
 @each_lint
 def test_the_schema_keeps(catalog: psycopg.Connection, lint: Lint) -> None:
     with catalog.transaction(force_rollback=True):

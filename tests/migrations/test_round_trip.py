@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from carnivore_db.schema import migrations, snapshot
 from carnivore_db.schema.areas import AREAS, PLATFORM, Area
@@ -242,6 +243,37 @@ def test_no_access_is_lost_on_the_way_down(plain_database: TestDatabase, revisio
     migrations.downgrade(plain_database.migrator_url, revision)
     with plain_database.connect() as connection:
         assert counts(connection) == before
+
+
+BEGUN = """
+    INSERT INTO carnivore.archived_partitions (parent, month, part, file_url)
+    VALUES ('public.report_access_log', '2026-01-01', 1, 'file:///a'), ('conversation.logs', '2026-01-01', 1, 'file:///l')
+"""
+
+
+@pytest.mark.parametrize("area", ["weekly", "conversation"])
+def test_an_area_stays_while_months_of_it_are_in_the_archive(
+    plain_database: TestDatabase, area: Area
+) -> None:
+    """Which files there are, the ledger alone knows. Months whose file was only begun are there still."""
+    put_rows(plain_database)
+    tamper(plain_database, BEGUN)
+    tamper(plain_database, "UPDATE carnivore.archived_partitions SET detached_at = now()")
+    migrations.downgrade(plain_database.migrator_url, migrations.tip(area))  # of the release alone
+    before = state(plain_database)
+    with pytest.raises(IntegrityError, match="the archive holds months of .*; nothing was changed"):
+        migrations.downgrade_area(plain_database.migrator_url, area)
+    after = state(plain_database)
+    assert_same(before.fingerprint, after.fingerprint)
+    assert before.rows == after.rows
+
+    tamper(plain_database, "UPDATE carnivore.archived_partitions SET detached_at = NULL")
+    migrations.downgrade_area(plain_database.migrator_url, area)
+    with plain_database.connect() as connection:
+        left = connection.execute(
+            "SELECT split_part(parent, '.', 1) FROM carnivore.archived_partitions"
+        ).fetchall()
+    assert left == [("conversation" if area == "weekly" else "public",)]
 
 
 # What a downgrade may have done or left undone, and what the failure must name.

@@ -1,45 +1,36 @@
-"""The committed snapshot and the schema reference are what `upgrade head` makes on an empty database."""
+"""The committed snapshots and the schema reference are what the revisions make of empty databases."""
 
-import json
+from importlib import resources
 from pathlib import Path
 
-from carnivore_db.schema import migrations
-from carnivore_db.schema.diff import compare
-from carnivore_db.schema.files import load_expected
-from carnivore_db.schema.reference import markdown
-from carnivore_db.schema.snapshot import Snapshot, committable
-from tests.migrations.helpers import take
-from tests.support.databases import TestDatabase
+import pytest
 
-REFERENCE = Path(__file__).parents[2] / "docs" / "schema.md"
+from carnivore_db.dev import snapshots
+from carnivore_db.schema import files, reference
+from carnivore_db.schema.areas import AREAS, PLATFORM
+from carnivore_db.schema.snapshot import Snapshot
+from tests.support.databases import Shape
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "schema"
+COMMITTED = Path(str(resources.files("carnivore_db.schema"))) / files.FOLDER
 REMEDY = "The schema has changed: run `make snapshot`, and look at what it changes before you commit."
 
 
-def made(database: TestDatabase) -> Snapshot:
-    return committable(take(database))
+def texts(folder: Path) -> dict[str, str]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in found}
 
 
-def committed() -> Snapshot:
-    try:
-        return load_expected()
-    except FileNotFoundError:
-        return {}
+@pytest.fixture(scope="module")
+def taken(plain_shape: Shape) -> dict[str, Snapshot]:
+    return snapshots.take_all(plain_shape.server)
 
 
-def test_the_committed_snapshot_is_what_the_migrations_make(database: TestDatabase) -> None:
-    live = made(database)
-    found = [difference.describe() for difference in compare(committed(), live)]
-    assert not found, "\n".join([REMEDY, *found])
-    assert json.loads(json.dumps(live)) == committed(), REMEDY
+def test_the_committed_snapshots_are_what_the_revisions_make(taken: dict[str, Snapshot]) -> None:
+    assert list(taken) == [PLATFORM, *AREAS]
+    live = {f"{name}.json": files.rendered(snapshot) for name, snapshot in taken.items()}
+    assert texts(COMMITTED) == live, REMEDY
 
 
-def test_the_schema_reference_is_of_this_schema(plain_database: TestDatabase) -> None:
-    text = REFERENCE.read_text(encoding="utf-8") if REFERENCE.exists() else ""
-    assert text == markdown(made(plain_database)), REMEDY
-
-
-def test_a_snapshot_does_not_depend_on_who_migrated(
-    empty: TestDatabase, plain_database: TestDatabase
-) -> None:
-    migrations.upgrade(empty.migrator_url)
-    assert json.dumps(made(empty)) == json.dumps(made(plain_database))
+def test_the_schema_reference_is_of_this_schema(taken: dict[str, Snapshot]) -> None:
+    assert texts(REFERENCE) == reference.pages(snapshots.whole(taken)), REMEDY

@@ -41,6 +41,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # Months in cold storage stop the way back before anything is forgotten: deferred_logs could not go on.
+    op.execute("SELECT carnivore.refuse_archived('conversation.logs')")
     op.execute("DROP INDEX conversation.idx_messages_sent_at")
     op.execute("ALTER TABLE conversation.sessions RESET (fillfactor)")
     _build(

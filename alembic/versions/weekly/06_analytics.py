@@ -331,7 +331,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # Months in cold storage stop the way back before anything is dropped: 012_access_log could not go on.
     op.execute("""
+        SELECT carnivore.refuse_archived('public.report_access_log');
         DELETE FROM carnivore.jobs WHERE job = 'analytics';
         DROP FUNCTION analytics.unusual_access(timestamptz, integer, integer, integer, boolean);
         DROP VIEW analytics.assessments, analytics.calculator_funnel, analytics.conversion, analytics.paths,
