@@ -19,9 +19,10 @@ from rich.text import Text
 from carnivore_db.cli.terminal import console, explained, problems
 from carnivore_db.database import Database
 from carnivore_db.operations import maintenance, retention
+from carnivore_db.operations.jobs import Registered
 from carnivore_db.operations.locks import MAINTENANCE, turn
 from carnivore_db.operations.maintenance import Outcome, Step
-from carnivore_db.operations.retention import BatchOptions, Rule
+from carnivore_db.operations.retention import BatchOptions
 
 app = typer.Typer()
 
@@ -69,20 +70,20 @@ def cleanup(
         if dry_run:
             due = {rule: retention.count_due(db, rule) for rule in retention.rules(db)}
             if as_json:
-                typer.echo(json.dumps({rule.name: rows for rule, rows in due.items()}, indent=2))
+                typer.echo(json.dumps({rule.job: rows for rule, rows in due.items()}, indent=2))
             else:
                 console.print(_counted(due))
             return
-        names = {rule.name for rule in retention.rules(db)}
+        names = {rule.job for rule in retention.rules(db)}
         chosen = [step for step in maintenance.steps(db, _options(db, batch, pause)) if step.job in names]
         _run(db, chosen, as_json)
 
 
-def _counted(due: dict[Rule, int]) -> Table:
+def _counted(due: dict[Registered, int]) -> Table:
     table = Table("rule", "what goes", "due")
     table.columns[2].justify = "right"
     for rule, rows in due.items():
-        table.add_row(rule.name, rule.title, f"{rows:,}")
+        table.add_row(rule.job, rule.description, f"{rows:,}")
     return table
 
 

@@ -14,8 +14,8 @@ from carnivore_db.errors import JobFailed
 from carnivore_db.settings import Settings
 
 _REGISTERED = text("""
-    SELECT job, area, description, due IS NOT NULL AS deletes
-    FROM carnivore.jobs WHERE call IS NOT NULL ORDER BY position, job
+    SELECT job, area, description, due IS NOT NULL AS deletes, archives
+    FROM carnivore.jobs ORDER BY position, job
 """)
 _COUNT = text("SELECT carnivore.count_due(:job, CAST(:options AS jsonb))")
 _RUN = text("""
@@ -30,16 +30,18 @@ _RECORD = text("""
 
 @dataclass(frozen=True)
 class Registered:
-    """A job of an installed area. `deletes`: it deletes old rows, and `count_due` counts them beforehand."""
+    """A job of the platform or an installed area. `deletes`: it deletes old rows, and `count_due` counts them
+    beforehand. `archives`: they may have to be archived first."""
 
     job: str
     area: str
     description: str
     deletes: bool
+    archives: bool
 
 
 def registered(connection: Connection) -> list[Registered]:
-    """The jobs that run in the database, in their order; as the migrating role."""
+    """All jobs, in the order in which they run; as the migrating role."""
     return [Registered(*row) for row in connection.execute(_REGISTERED)]
 
 
@@ -73,7 +75,7 @@ def run(
 
     `engine` is a Database's, on a direct connection: `carnivore.run_job` commits each batch by itself and
     notes the run. `on_progress` is called with the rows handled so far. Returns how many. Raises JobFailed,
-    JobNotFound, and Unavailable when the connection is lost: then nobody has noted the run.
+    JobNotFound, and Unavailable when the connection is lost: then the run is not noted.
     """
     values = {"job": job, "batch": batch, "pause": pause, "options": json.dumps(options(settings))}
     with (
@@ -88,7 +90,7 @@ def run(
 
 @contextmanager
 def _progress(connection: Connection, on_progress: Callable[[int], None]) -> Iterator[None]:
-    """The procedure tells its progress in messages of a level that nobody else asks for."""
+    """The procedure reports its progress as debug messages."""
     driver: Any = connection.connection.driver_connection
 
     def told(diag: Diagnostic) -> None:
@@ -110,8 +112,8 @@ def record(
 ) -> None:
     """Note a run that ends now and took `seconds`, well when `error` is None; as the migrating role.
 
-    For what the package does itself. A transaction of its own: what the run did may have been rolled back. A
-    job that the table does not know yet is added.
+    For what the package does itself. In its own transaction: what the run did may have been rolled back.
+    Raises JobNotFound.
     """
     values = {
         "job": job,

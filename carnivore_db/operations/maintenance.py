@@ -20,6 +20,7 @@ from carnivore_db.database import Database
 from carnivore_db.errors import CarnivoreError, JobFailed, StepFailed
 from carnivore_db.kit.extras import extra
 from carnivore_db.operations import jobs, retention
+from carnivore_db.operations.jobs import Registered
 from carnivore_db.operations.partitions.apply import apply
 from carnivore_db.operations.partitions.plan import Policy
 from carnivore_db.operations.retention import BatchOptions
@@ -71,25 +72,22 @@ class Outcome:
 
 
 def steps(db: Database, options: BatchOptions) -> list[Step]:
-    """Everything that the installed areas have, in the order in which it runs: room for what comes, what was
-    counted late, what is old, the areas' own jobs, and last a look at what is left."""
+    """The jobs of `carnivore.jobs`, in the order in which they run."""
     with db.engine.connect() as connection:
-        registered = jobs.registered(connection)
-        areas = installed(connection)
-    deletes = [job.job for job in registered if job.deletes]
-    found: list[Step] = []
-    for job in registered:
-        if job.job == "partitions":
-            found.append(Step(job.job, job.description, lambda on: _partitions(db, on)))
-            continue
-        if deletes and job.job == deletes[0]:
-            # What is deleted may have to be archived first; accesses were counted for the last time before.
-            found.append(Step("archive", "old months into cold storage", lambda on: _archive(db, on)))
-        found.append(_job(db, job, options))
-    if "vocabulary" in areas:
-        # With the others that delete, before a look at what is left.
-        found.insert(len(found) - 1, _exports(db, options))
-    return found
+        return [_step(db, job, options) for job in jobs.registered(connection)]
+
+
+def _step(db: Database, job: Registered, options: BatchOptions) -> Step:
+    match job.job:
+        case "partitions":
+            return Step(job.job, job.description, lambda on: _partitions(db, on))
+        case "archive":
+            return Step(job.job, job.description, lambda on: _archive(db, on))
+        case retention.EXPORTS:
+            return Step(job.job, job.description, lambda on: _exports(db, options, on))
+    if job.archives and db.settings.archive_logs:
+        return Step(job.job, job.description, lambda _: retention.refuse_unarchived(db, job))
+    return _in_database(db, job, options)
 
 
 def _partitions(db: Database, on_progress: OnProgress) -> Did:
@@ -108,7 +106,7 @@ def _partitions(db: Database, on_progress: OnProgress) -> Did:
     return did
 
 
-def _job(db: Database, job: jobs.Registered, options: BatchOptions) -> Step:
+def _in_database(db: Database, job: Registered, options: BatchOptions) -> Step:
     def run(on_progress: OnProgress) -> Did:
         due = jobs.count_due(db.engine, job.job, db.settings) if job.deletes else None
         on_progress(0, due)
@@ -122,16 +120,11 @@ def _job(db: Database, job: jobs.Registered, options: BatchOptions) -> Step:
         )
         return {"deleted" if job.deletes else "handled": handled}
 
-    if job.job == retention.OLD_LOGS and db.settings.archive_logs:
-        return Step(job.job, job.description, lambda _: retention.refuse_unarchived(db))
     return Step(job.job, job.description, run, noted=True)
 
 
-def _exports(db: Database, options: BatchOptions) -> Step:
-    def run(on_progress: OnProgress) -> Did:
-        return {"deleted": retention.delete_exports(db, options, lambda gone: on_progress(gone, None))}
-
-    return Step(retention.EXPORTS.name, retention.EXPORTS.title, run)
+def _exports(db: Database, options: BatchOptions, on_progress: OnProgress) -> Did:
+    return {"deleted": retention.delete_exports(db, options, lambda gone: on_progress(gone, None))}
 
 
 def _archive(db: Database, on_progress: OnProgress) -> Did:

@@ -14,10 +14,11 @@ from carnivore_db.database import Database
 from carnivore_db.errors import ArchiveFirst, StorageError
 from carnivore_db.kit.extras import extra
 from carnivore_db.operations import jobs
-from carnivore_db.schema.areas import installed
+from carnivore_db.operations.jobs import Registered
 from carnivore_db.vocabulary import exports
 
-OLD_LOGS = "old_logs"
+# Its files are deleted by the package, which counts them too.
+EXPORTS = "exports"
 
 
 @dataclass(frozen=True)
@@ -28,41 +29,27 @@ class BatchOptions:
     pause: float = 0
 
 
-@dataclass(frozen=True)
-class Rule:
-    """Rows, or files, of one kind that are deleted when they are old: a job of that name."""
-
-    name: str
-    title: str
-
-
-EXPORTS = Rule("exports", "files of exports expired or abandoned")
-
-
-def rules(db: Database) -> list[Rule]:
-    """What the installed areas delete, in the order in which it runs."""
+def rules(db: Database) -> list[Registered]:
+    """The jobs that delete old rows or files, in the order in which they run."""
     with db.engine.connect() as connection:
-        found = [Rule(job.job, job.description) for job in jobs.registered(connection) if job.deletes]
-        if "vocabulary" in installed(connection):
-            found.append(EXPORTS)
-    return found
+        return [job for job in jobs.registered(connection) if job.deletes or job.job == EXPORTS]
 
 
-def count_due(db: Database, rule: Rule) -> int:
+def count_due(db: Database, rule: Registered) -> int:
     """How many rows, or files, would be deleted now."""
-    if rule == EXPORTS:
+    if rule.job == EXPORTS:
         with db.transaction(identity.service()) as tx:
             return exports.count_expired(tx)
-    return jobs.count_due(db.engine, rule.name, db.settings)
+    return jobs.count_due(db.engine, rule.job, db.settings)
 
 
-def refuse_unarchived(db: Database) -> dict[str, int]:
-    """Where logs are archived the archive drops them, once it has read them back; nothing else may.
+def refuse_unarchived(db: Database, rule: Registered) -> dict[str, int]:
+    """Where rows are archived first, the archive drops them once it has read them back; nothing else may.
 
-    Returns that nothing was deleted; raises ArchiveFirst when old logs are in no archive.
+    Returns that nothing was deleted; raises ArchiveFirst when old rows are in no archive.
     """
-    if left := jobs.count_due(db.engine, OLD_LOGS, db.settings):
-        raise ArchiveFirst(f"{left} old logs wait for the archive, and stay")
+    if left := jobs.count_due(db.engine, rule.job, db.settings):
+        raise ArchiveFirst(f"{left} rows wait for the archive, and stay ({rule.description})")
     return {"deleted": 0}
 
 

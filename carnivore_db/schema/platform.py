@@ -3,7 +3,7 @@
 from datetime import date, timedelta
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Date, ForeignKey, Index, Integer, Text, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Date, ForeignKey, Index, Integer, Text, false, text
 from sqlalchemy.dialects.postgresql import INTERVAL, REGCLASS
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -67,13 +67,10 @@ class Job(Base):
     job: Mapped[str] = mapped_column(Text, primary_key=True, comment="Its name.")
     area: Mapped[str] = mapped_column(
         ForeignKey(InstalledArea.area, ondelete="CASCADE", info={"field": "area"}),
-        server_default="platform",
         comment="Whose it is.",
     )
-    position: Mapped[int] = mapped_column(
-        Integer, server_default=text("0"), comment="Its place in a run of all jobs, smallest first."
-    )
-    description: Mapped[str] = mapped_column(Text, server_default="", comment="What it does.")
+    position: Mapped[int] = mapped_column(Integer, comment="Its place in a run of all jobs, smallest first.")
+    description: Mapped[str] = mapped_column(Text, comment="What it does.")
     call: Mapped[str | None] = mapped_column(
         Text,
         comment="A statement that handles a batch and returns how many rows: $1 the batch, $2 the run's id,"
@@ -82,8 +79,17 @@ class Job(Base):
     batch: Mapped[int | None] = mapped_column(
         Integer, comment="Its own batch in place of the run's; 0: it is called once."
     )
+    options: Mapped[JsonObject] = mapped_column(
+        server_default=text("'{}'"), comment="Its options where a run gives none."
+    )
+    archives: Mapped[bool] = mapped_column(
+        server_default=false(),
+        comment="What it deletes may have to be archived first: a run may leave it out.",
+    )
     due: Mapped[str | None] = mapped_column(
-        Text, comment="A query that counts the rows it would delete; NULL where it deletes none."
+        Text,
+        comment="A query that counts the rows it would delete; NULL where it deletes none, or where the"
+        " package counts them.",
     )
     on_failure: Mapped[str | None] = mapped_column(
         Text,
@@ -105,7 +111,7 @@ class Job(Base):
     )
     last_result: Mapped[JsonObject | None] = mapped_column(comment="What the last run did, as counts.")
     created_at: Mapped[Now] = mapped_column(
-        comment="Since when the job is known; a job that never ran is overdue from then on."
+        comment="Since when the job is known; a job of the database that never ran is overdue from then on."
     )
 
 

@@ -28,10 +28,6 @@ _SAVE = text(f"SELECT {_STATE} FROM public.save_calculator(:token, :form_state, 
     bindparam("form_state", type_=JSONB(none_as_null=True))
 )
 _PURGE = text("SELECT public.delete_expired_calculator_sessions(:batch)")
-_DUE = text(
-    "SELECT count(*) FROM public.calculator2_sessions"
-    " WHERE expires_at < now() AND payment_status IN ('pending', 'failed')"
-)
 
 
 @dataclass(frozen=True)
@@ -154,9 +150,3 @@ def purge_expired(tx: Session, *, batch: BatchSize = DEFAULTS.retention_batch) -
     """
     gone: int = tx.scalars(_PURGE, {"batch": batch}).one()
     return gone
-
-
-def count_expired(tx: Session) -> int:
-    """How many sessions `purge_expired` would delete, as the service."""
-    due: int = tx.scalars(_DUE).one()
-    return due

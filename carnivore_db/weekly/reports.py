@@ -230,13 +230,6 @@ def purge_expired(tx: Session, *, grace: Grace, batch: BatchSize = DEFAULTS.rete
     return gone
 
 
-@validated
-def count_expired(tx: Session, *, grace: Grace) -> int:
-    """How many reports `purge_expired` would delete, as the service."""
-    expired = GeneratedReport.expires_at < func.now() - _hours(grace)
-    return tx.scalars(select(func.count()).where(expired)).one()
-
-
 def _must_exist(tx: Session, report_id: int) -> datetime:
     found = select(GeneratedReport.expires_at).where(GeneratedReport.id == report_id)
     expires_at: datetime | None = tx.scalar(found)

@@ -413,5 +413,6 @@ def downgrade() -> None:
         DROP FUNCTION conversation.increment_message_count();
         DROP FUNCTION conversation.update_updated_at_column();
         DROP SCHEMA conversation;
+        DELETE FROM carnivore.partition_sizes WHERE relation LIKE 'conversation.%';
         DELETE FROM carnivore.areas WHERE area = 'conversation';
     """)

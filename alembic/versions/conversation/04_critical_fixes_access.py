@@ -88,7 +88,7 @@ REVOKE ALL ON carnivore.due_sessions FROM PUBLIC, anon, authenticated, service_r
 -- squawk-ignore ban-drop-function
 DROP FUNCTION conversation.delete_expired_sessions();
 CREATE FUNCTION conversation.delete_expired_sessions(batch integer DEFAULT 500, job_id uuid DEFAULT gen_random_uuid())
-RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
     began timestamptz := clock_timestamp();
     cutoff timestamptz := now() - interval '7 days';

@@ -169,7 +169,7 @@ REVOKE ALL ON carnivore.due_log_months, carnivore.due_log_rows FROM PUBLIC, anon
 -- squawk-ignore ban-drop-function
 DROP FUNCTION conversation.delete_old_logs();
 CREATE FUNCTION conversation.delete_old_logs(batch integer DEFAULT 1000, job_id uuid DEFAULT gen_random_uuid())
-RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
     began timestamptz := clock_timestamp();
     cutoff timestamptz := now() - (SELECT known.kept FROM carnivore.partitioned_tables AS known WHERE known.parent = 'conversation.logs');
@@ -188,6 +188,10 @@ BEGIN
         SELECT due.partition::text AS address, due.name FROM carnivore.due_log_months AS due ORDER BY due.name
     LOOP
         IF NOT locked THEN
+            -- Writers wait behind the first lock: not for longer than this, where the caller sets no limit.
+            IF current_setting('lock_timeout') = '0' THEN
+                PERFORM set_config('lock_timeout', '2s', true);
+            END IF;
             PERFORM carnivore.lock_partitioned('conversation.logs', true);
             locked := true;
         END IF;
@@ -205,10 +209,10 @@ BEGIN
     INSERT INTO conversation.logs (level, event_type, metadata) VALUES ('info', 'cleanup_job_executed',
         jsonb_build_object('job', 'delete_old_logs', 'job_id', job_id, 'started_at', began,
             'finished_at', clock_timestamp(), 'before', cutoff, 'deleted', dropped + deleted, 'partitions', months));
-    RETURN deleted;
+    RETURN dropped + deleted;
 END
 $$;
-COMMENT ON FUNCTION conversation.delete_old_logs(integer, uuid) IS 'Drops the months that ended 30 days ago, and up to batch rows of no month; returns how many of the latter.';
+COMMENT ON FUNCTION conversation.delete_old_logs(integer, uuid) IS 'Drops the months that ended longer ago than logs are kept, and up to batch rows of no month; returns how many rows went.';
 REVOKE ALL ON FUNCTION conversation.delete_old_logs(integer, uuid) FROM PUBLIC, anon, authenticated, service_role;
 GRANT EXECUTE ON FUNCTION conversation.delete_old_logs(integer, uuid) TO service_role;
 """
@@ -225,6 +229,7 @@ def downgrade() -> None:
         LOCK TABLE conversation.sessions, conversation.profiles, conversation.logs IN ACCESS EXCLUSIVE MODE;
         DROP FUNCTION conversation.delete_old_logs(integer, uuid);
         DROP VIEW carnivore.due_log_rows, carnivore.due_log_months;
+        DELETE FROM carnivore.archived_partitions WHERE parent = 'conversation.logs';
         CREATE TABLE conversation.logs_after (
             id uuid DEFAULT gen_random_uuid() NOT NULL,
             level text NOT NULL,

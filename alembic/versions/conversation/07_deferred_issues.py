@@ -559,15 +559,17 @@ COMMENT ON PROCEDURE conversation.run_job(text, integer, integer) IS 'Runs a job
 REVOKE ALL ON PROCEDURE conversation.run_job(text, integer, integer) FROM PUBLIC, anon, authenticated, service_role;
 GRANT EXECUTE ON PROCEDURE conversation.run_job(text, integer, integer) TO service_role;
 
-INSERT INTO carnivore.jobs (job, area, position, description, call, due, on_failure)
-SELECT job, 'conversation', position, description, 'SELECT conversation.' || function || '($1::integer, $2)', due,
+INSERT INTO carnivore.jobs (job, area, position, description, archives, call, due, on_failure)
+SELECT job, 'conversation', position, description, job = 'old_logs', 'SELECT conversation.' || function || '($1::integer, $2)', due,
     'SELECT conversation.log_failed_job($1, $2, $3, $4, $5)'
 FROM (VALUES
     ('idle_conversations', 700, 'conversations idle for 7 days', 'delete_expired_sessions',
         'SELECT count(*) FROM carnivore.due_sessions'),
-    ('old_logs', 800, 'logs of months that ended 30 days ago', 'delete_old_logs',
+    ('old_logs', 800, 'logs older than they are kept', 'delete_old_logs',
+        -- The range, which is true of every row of those months, leaves the others unread.
         'SELECT (SELECT count(*) FROM carnivore.due_log_rows) + (SELECT count(*) FROM conversation.logs AS l'
-        ' WHERE l.tableoid IN (SELECT due.partition FROM carnivore.due_log_months AS due))'),
+        ' WHERE l.tableoid IN (SELECT due.partition FROM carnivore.due_log_months AS due) AND l.created_at < now() -'
+        ' (SELECT known.kept FROM carnivore.partitioned_tables AS known WHERE known.parent = ''conversation.logs''))'),
     ('weekly_limits', 900, 'a new week begun', 'reset_weekly_limits', NULL),
     ('message_archive', 1000, 'old messages archived', 'archive_messages', NULL)
 ) AS registered (job, position, description, function, due);

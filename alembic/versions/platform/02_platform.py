@@ -207,7 +207,7 @@ BEGIN
     EXECUTE format('SELECT count(*) FROM %s', address) INTO moved;
     IF moved <> deleted THEN
         RAISE EXCEPTION '% rows left the DEFAULT partition and % are in %', deleted, moved, address
-            USING ERRCODE = 'assert_failure', CONSTRAINT = 'rows_moved';
+            USING ERRCODE = 'data_exception', CONSTRAINT = 'rows_moved';
     END IF;
     EXECUTE format('ALTER TABLE %s ENABLE TRIGGER USER', address);
     EXECUTE format('ALTER TABLE %s ENABLE TRIGGER USER', spare);
@@ -234,9 +234,8 @@ COMMENT ON FUNCTION carnivore.create_partition(regclass, date) IS 'Makes the par
 # What is missing is told once: `carnivore-db partitions plan` prints it, the job makes it.
 PLAN = """
 CREATE FUNCTION carnivore.partition_plan(
-    months_ahead integer DEFAULT 3, months_back integer DEFAULT 12, keep_old boolean DEFAULT false,
-    at timestamptz DEFAULT now())
-RETURNS TABLE (parent text, month date, kind text, reason text, rows bigint)
+    months_ahead integer, keep_old boolean DEFAULT false, at timestamptz DEFAULT now())
+RETURNS TABLE (parent text, month date, kind text, reason text, rows bigint, rank integer)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO, MDY' AS $$
 DECLARE
     known carnivore.partitioned_tables;
@@ -280,7 +279,7 @@ BEGIN
             ), gaps AS (
                 SELECT gap::date AS month FROM settings, generate_series(
                     greatest(coalesce((SELECT min(t.first) FROM there AS t), settings.this),
-                        settings.this - make_interval(months => $3)),
+                        settings.this - interval '12 months'),
                     settings.this - interval '1 month', interval '1 month') AS gap
                 WHERE gap::date NOT IN (SELECT w.month FROM waiting AS w)
                     AND gap::date >= (SELECT aged.before FROM aged)
@@ -296,7 +295,7 @@ BEGIN
                         ELSE ahead.number || ' months ahead' END
                 FROM settings, LATERAL (
                     SELECT number, (settings.this + make_interval(months => number))::date AS month
-                    FROM generate_series(0, $6) AS number) AS ahead
+                    FROM generate_series(0, $3) AS number) AS ahead
                 WHERE ahead.month NOT IN (SELECT w.month FROM waiting AS w)
                 UNION ALL
                 SELECT g.month, 2, 0, CASE WHEN side.before IS NULL THEN 'gap before ' || side.after
@@ -330,13 +329,13 @@ BEGIN
                     btrim(to_char(o.rows, '999,999,999,999')), CASE WHEN o.rows = 1 THEN '' ELSE 's' END), o.rows
                 FROM outside AS o WHERE o.rows > 0
             )
-            SELECT $1, f.month, f.kind, f.reason, f.rows FROM found AS f ORDER BY f.rank, f.month
+            SELECT $1, f.month, f.kind, f.reason, f.rows, f.rank FROM found AS f ORDER BY f.rank, f.month
             $query$, key, spare)
-        USING known.parent, known.kept, months_back, keep_old, at, months_ahead;
+        USING known.parent, known.kept, months_ahead, keep_old, at;
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION carnivore.partition_plan(integer, integer, boolean, timestamptz) IS 'The months (UTC) that partitioned tables lack at a timestamp, and why: drain, create (this month, those ahead, gaps after the first month but no further than months_back), conflict (a person must settle it), left (rows that stay in the DEFAULT partition). keep_old: also months whose rows are about to be deleted by age.';
+COMMENT ON FUNCTION carnivore.partition_plan(integer, boolean, timestamptz) IS 'The months (UTC) that partitioned tables lack at a timestamp, and why: drain, create (this month, those ahead, gaps after the first month, of the last 12 months), conflict (a person must settle it), left (rows that stay in the DEFAULT partition). keep_old: also months whose rows are about to be deleted by age. rank: what comes first.';
 
 CREATE FUNCTION carnivore.create_next_partition(months_ahead integer, keep_old boolean) RETURNS integer
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -345,8 +344,8 @@ DECLARE
     state text;
     rule text;
 BEGIN
-    FOR wanted IN SELECT * FROM carnivore.partition_plan(months_ahead, keep_old => keep_old) AS plan
-        WHERE plan.kind <> 'left'
+    FOR wanted IN SELECT * FROM carnivore.partition_plan(months_ahead, keep_old) AS plan
+        WHERE plan.kind <> 'left' ORDER BY plan.rank, plan.month, plan.parent
     LOOP
         BEGIN
             IF wanted.kind = 'conflict' THEN
@@ -372,7 +371,7 @@ COMMENT ON FUNCTION carnivore.create_next_partition(integer, boolean) IS 'Makes 
 REVOKE ALL ON FUNCTION carnivore.close_partition(regclass, regclass), carnivore.lock_partitioned(regclass, boolean),
     carnivore.prepare_partition(regclass, date), carnivore.attach_partition(regclass, date),
     carnivore.create_partition(regclass, date),
-    carnivore.partition_plan(integer, integer, boolean, timestamptz), carnivore.create_next_partition(integer, boolean)
+    carnivore.partition_plan(integer, boolean, timestamptz), carnivore.create_next_partition(integer, boolean)
     FROM PUBLIC, anon, authenticated, service_role;
 """
 
@@ -424,7 +423,6 @@ BEGIN
             USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'needs_decision',
                   HINT = 'Restore them, or empty carnivore.archived_partitions: which files there are, it alone knows.';
     END IF;
-    DELETE FROM carnivore.archived_partitions AS a WHERE a.parent = $1;
 END
 $$;
 COMMENT ON FUNCTION carnivore.refuse_archived(text) IS 'Refuses to take a partitioned table back while months of it are in cold storage; for downgrades.';
@@ -435,11 +433,13 @@ REVOKE ALL ON FUNCTION carnivore.refuse_archived(text) FROM PUBLIC, anon, authen
 JOBS = """
 CREATE TABLE carnivore.jobs (
     job text NOT NULL,
-    area text DEFAULT 'platform' NOT NULL,
-    position integer DEFAULT 0 NOT NULL,
-    description text DEFAULT '' NOT NULL,
+    area text NOT NULL,
+    position integer NOT NULL,
+    description text NOT NULL,
     call text,
     batch integer,
+    options jsonb DEFAULT '{}' NOT NULL,
+    archives boolean DEFAULT false NOT NULL,
     due text,
     on_failure text,
     every interval DEFAULT '2 days'::interval NOT NULL,
@@ -462,7 +462,9 @@ COMMENT ON COLUMN carnivore.jobs.position IS 'Its place in a run of all jobs, sm
 COMMENT ON COLUMN carnivore.jobs.description IS 'What it does.';
 COMMENT ON COLUMN carnivore.jobs.call IS 'A statement that handles a batch and returns how many rows: $1 the batch, $2 the run''s id, $3 options. NULL where the package does it, which writes files.';
 COMMENT ON COLUMN carnivore.jobs.batch IS 'Its own batch in place of the run''s; 0: it is called once.';
-COMMENT ON COLUMN carnivore.jobs.due IS 'A query that counts the rows it would delete; NULL where it deletes none.';
+COMMENT ON COLUMN carnivore.jobs.options IS 'Its options where a run gives none.';
+COMMENT ON COLUMN carnivore.jobs.archives IS 'What it deletes may have to be archived first: a run may leave it out.';
+COMMENT ON COLUMN carnivore.jobs.due IS 'A query that counts the rows it would delete; NULL where it deletes none, or where the package counts them.';
 COMMENT ON COLUMN carnivore.jobs.on_failure IS 'A statement that logs a failed run elsewhere too: $1 the job, $2 the run''s id, $3 when it began, $4 SQLSTATE, $5 the rule.';
 COMMENT ON COLUMN carnivore.jobs.every IS 'How long it may go without success: then it is overdue.';
 COMMENT ON COLUMN carnivore.jobs.last_started_at IS 'When the last run began.';
@@ -470,37 +472,45 @@ COMMENT ON COLUMN carnivore.jobs.last_finished_at IS 'When the last run ended, w
 COMMENT ON COLUMN carnivore.jobs.last_succeeded_at IS 'When a run last ended well.';
 COMMENT ON COLUMN carnivore.jobs.last_error IS 'SQLSTATE and rule, or the kind of error, of the last run; NULL when it ended well. Never a text: that could quote a row.';
 COMMENT ON COLUMN carnivore.jobs.last_result IS 'What the last run did, as counts.';
-COMMENT ON COLUMN carnivore.jobs.created_at IS 'Since when the job is known; a job that never ran is overdue from then on.';
+COMMENT ON COLUMN carnivore.jobs.created_at IS 'Since when the job is known; a job of the database that never ran is overdue from then on.';
 COMMENT ON INDEX carnivore.jobs_pkey IS 'One row a job.';
 COMMENT ON INDEX carnivore.idx_jobs_area IS 'Serves the foreign key.';
 ALTER TABLE carnivore.jobs ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON carnivore.jobs FROM PUBLIC, anon, authenticated, service_role;
 
 CREATE FUNCTION carnivore.record_job(job text, started_at timestamptz, error text, result jsonb) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    INSERT INTO carnivore.jobs AS known
-        (job, last_started_at, last_finished_at, last_succeeded_at, last_error, last_result)
-    SELECT $1, $2, ended, CASE WHEN $3 IS NULL THEN ended END, $3, $4 FROM clock_timestamp() AS ended
-    ON CONFLICT (job) DO UPDATE SET
-        last_started_at = excluded.last_started_at,
-        last_finished_at = excluded.last_finished_at,
-        last_succeeded_at = coalesce(excluded.last_succeeded_at, known.last_succeeded_at),
-        last_error = excluded.last_error,
-        last_result = excluded.last_result
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    ended timestamptz := clock_timestamp();
+BEGIN
+    UPDATE carnivore.jobs AS known SET
+        last_started_at = $2,
+        last_finished_at = ended,
+        last_succeeded_at = CASE WHEN $3 IS NULL THEN ended ELSE known.last_succeeded_at END,
+        last_error = $3,
+        last_result = $4
+    WHERE known.job = $1;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no job has this name' USING ERRCODE = 'PT404', CONSTRAINT = 'job_not_found';
+    END IF;
+END
 $$;
 COMMENT ON FUNCTION carnivore.record_job(text, timestamptz, text, jsonb) IS 'Notes a run of a job that ends now, well when error is NULL. Call it in a transaction of its own.';
 
 CREATE FUNCTION carnivore.count_due(job text, options jsonb DEFAULT '{}') RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
-    query text := (SELECT known.due FROM carnivore.jobs AS known WHERE known.job = $1);
+    known carnivore.jobs;
     counted bigint;
 BEGIN
-    IF query IS NULL THEN
+    SELECT * INTO known FROM carnivore.jobs AS j WHERE j.job = $1 AND j.due IS NOT NULL;
+    IF NOT FOUND THEN
         RAISE EXCEPTION 'no job of this name deletes rows' USING ERRCODE = 'PT404', CONSTRAINT = 'job_not_found';
     END IF;
+    options := known.options || options;
     PERFORM set_config('carnivore.reports_grace', coalesce(options ->> 'reports_grace', ''), true);
-    EXECUTE query INTO counted;
+    EXECUTE known.due INTO counted;
+    PERFORM set_config('carnivore.reports_grace', '', true);
     RETURN counted;
 END
 $$;
@@ -510,7 +520,8 @@ REVOKE ALL ON FUNCTION carnivore.record_job(text, timestamptz, text, jsonb), car
 """
 
 # A procedure that commits cannot fix its search_path. These set it again at the beginning of each transaction, so that
-# no name or operator resolves where others may write; both run with their caller's rights, who is the owner.
+# no name or operator resolves where others may write, and name their variables' types in full; both run with their
+# caller's rights, who is the owner.
 MAINTAIN = """
 CREATE PROCEDURE carnivore.run_job(
     job text, batch integer DEFAULT 1000, pause interval DEFAULT '0', options jsonb DEFAULT '{}',
@@ -519,11 +530,12 @@ CREATE PROCEDURE carnivore.run_job(
 DECLARE
     known carnivore.jobs;
     run uuid;
-    began timestamptz;
+    began pg_catalog.timestamptz;
     done bigint;
     tries integer;
-    state text;
-    rule text;
+    again boolean;
+    state pg_catalog.text;
+    rule pg_catalog.text;
 BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     IF batch IS NULL OR batch < 1 THEN
@@ -534,6 +546,7 @@ BEGIN
         RAISE EXCEPTION 'no job has this name' USING ERRCODE = 'PT404', CONSTRAINT = 'job_not_found';
     END IF;
     batch := coalesce(known.batch, batch);
+    options := known.options || jsonb_strip_nulls(options);
     run := gen_random_uuid();
     began := clock_timestamp();
     handled := 0;
@@ -548,48 +561,58 @@ BEGIN
                 set_config('carnivore.parent_first', CASE tries % 2 WHEN 0 THEN 'off' ELSE 'on' END, true);
             EXECUTE known.call INTO done USING batch, run, options;
             done := coalesce(done, 0);
-        EXCEPTION WHEN OTHERS OR query_canceled THEN
+        EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
             GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, rule = CONSTRAINT_NAME;
             done := 0;
         END;
         COMMIT;
         PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
         handled := handled + done;
-        IF state IN ('55P03', '40P01') AND tries < 20 THEN
-            tries := tries + 1;
-            PERFORM pg_sleep(random() * tries / 10);
-            CONTINUE;
-        END IF;
+        again := state IN ('55P03', '40P01') AND tries < 20;
         -- For whoever asked for this level of messages: `carnivore-db maintain` shows it as a bar.
         RAISE DEBUG 'job %: % handled', job, handled USING CONSTRAINT = 'job_progress', DETAIL = handled::text;
-        EXIT WHEN state IS NOT NULL OR done = 0 OR done < batch OR batch = 0;
-        tries := 0;
-        PERFORM pg_sleep(extract(epoch FROM pause));
+        EXIT WHEN NOT again AND (state IS NOT NULL OR done = 0 OR done < batch OR batch = 0);
+        tries := CASE WHEN again THEN tries + 1 ELSE 0 END;
+        BEGIN
+            PERFORM pg_sleep(CASE WHEN again THEN random() * tries / 10 ELSE extract(epoch FROM pause) END);
+        EXCEPTION WHEN query_canceled THEN
+            state := '57014';
+            rule := '';
+            EXIT;
+        END;
     END LOOP;
     IF state IS NOT NULL THEN
         error := rtrim(state || ' ' || rule);
-        IF known.on_failure IS NOT NULL THEN
-            EXECUTE known.on_failure USING job, run, began, state, rule;
-        END IF;
     END IF;
     PERFORM carnivore.record_job(job, began, error, jsonb_build_object('handled', handled));
     COMMIT;
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    IF state IS NOT NULL AND known.on_failure IS NOT NULL THEN
+        BEGIN
+            PERFORM set_config('lock_timeout', coalesce(options ->> 'lock_timeout', '2s'), true);
+            EXECUTE known.on_failure USING job, run, began, state, rule;
+        EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
+            -- The run is noted already, and the next job must have its turn.
+            RAISE WARNING 'job %: its failure could not be logged (%)', job, SQLSTATE;
+        END;
+        COMMIT;
+    END IF;
 END
 $$;
 COMMENT ON PROCEDURE carnivore.run_job(text, integer, interval, jsonb, bigint, text) IS 'Runs a job batch by batch, each committed, with a pause between two, and notes the run in carnivore.jobs. Options: reports_grace, months_ahead, keep_old, lock_timeout. Returns how many rows it handled, and SQLSTATE and rule of a failure. Call it outside a transaction.';
 
 CREATE PROCEDURE carnivore.maintain(
-    batch integer DEFAULT 1000, reports_grace interval DEFAULT '90 days', months_ahead integer DEFAULT 3,
+    batch integer DEFAULT 1000, reports_grace interval DEFAULT NULL, months_ahead integer DEFAULT NULL,
     old_logs boolean DEFAULT true
 ) LANGUAGE plpgsql AS $$
 DECLARE
     turn bigint := 'carnivore.jobs'::pg_catalog.regclass::pg_catalog.oid::bigint;
-    options jsonb;
-    jobs text[];
-    job text;
+    options pg_catalog.jsonb;
+    jobs pg_catalog.text[];
+    job pg_catalog.text;
     handled bigint;
-    error text;
-    failed text[] := '{}';
+    error pg_catalog.text;
+    failed pg_catalog.text[] := '{}';
 BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     IF batch IS NULL OR batch < 1 THEN
@@ -601,7 +624,7 @@ BEGIN
     END IF;
     options := jsonb_build_object('reports_grace', reports_grace, 'months_ahead', months_ahead, 'keep_old', NOT old_logs);
     jobs := ARRAY(SELECT known.job FROM carnivore.jobs AS known
-        WHERE known.call IS NOT NULL AND (old_logs OR known.job <> 'old_logs') ORDER BY known.position, known.job);
+        WHERE known.call IS NOT NULL AND (old_logs OR NOT known.archives) ORDER BY known.position, known.job);
     FOREACH job IN ARRAY jobs LOOP
         CALL carnivore.run_job(job, batch, '0', options, handled, error);
         PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
@@ -618,12 +641,13 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON PROCEDURE carnivore.maintain(integer, interval, integer, boolean) IS 'Runs every job of the installed areas that needs the database alone, for its own scheduler: each batch committed, each run noted in carnivore.jobs, a failure kept from the others and raised at the end. old_logs: false where they are archived first. Call it outside a transaction.';
+COMMENT ON PROCEDURE carnivore.maintain(integer, interval, integer, boolean) IS 'Runs every job of the installed areas that needs the database alone, for its own scheduler: each batch committed, each run noted in carnivore.jobs, a failure kept from the others and raised at the end. NULL: as carnivore.jobs.options says. old_logs: false where they are archived first. Call it outside a transaction, and end a session in which it was cancelled: it may still hold the lock that keeps a second run out.';
 REVOKE ALL ON PROCEDURE carnivore.run_job(text, integer, interval, jsonb, bigint, text),
     carnivore.maintain(integer, interval, integer, boolean) FROM PUBLIC, anon, authenticated, service_role;
-INSERT INTO carnivore.jobs (job, position, description, batch, call) VALUES
-    ('partitions', 100, 'months that are missing', 1,
-        'SELECT carnivore.create_next_partition(coalesce(($3 ->> ''months_ahead'')::integer, 3), coalesce(($3 ->> ''keep_old'')::boolean, false))');
+INSERT INTO carnivore.jobs (job, area, position, description, batch, options, call) VALUES
+    ('partitions', 'platform', 100, 'months that are missing', 1, '{"months_ahead": 3, "keep_old": false}',
+        'SELECT carnivore.create_next_partition(($3 ->> ''months_ahead'')::integer, ($3 ->> ''keep_old'')::boolean)'),
+    ('archive', 'platform', 300, 'old months into cold storage', NULL, '{}', NULL);
 """
 
 
@@ -679,8 +703,8 @@ END
 $$;
 COMMENT ON FUNCTION carnivore.record_partition_sizes() IS 'Notes the size of every table and partition for today (UTC), and deletes samples older than 400 days; returns how many it noted.';
 REVOKE ALL ON FUNCTION carnivore.record_partition_sizes() FROM PUBLIC, anon, authenticated, service_role;
-INSERT INTO carnivore.jobs (job, position, description, batch, call)
-VALUES ('sizes', 1100, 'sizes sampled', 0, 'SELECT carnivore.record_partition_sizes()');
+INSERT INTO carnivore.jobs (job, area, position, description, batch, call)
+VALUES ('sizes', 'platform', 1100, 'sizes sampled', 0, 'SELECT carnivore.record_partition_sizes()');
 """
 
 
@@ -710,7 +734,7 @@ def downgrade() -> None:
         DROP FUNCTION carnivore.record_job(text, timestamptz, text, jsonb);
         DROP TABLE carnivore.jobs;
         DROP FUNCTION carnivore.create_next_partition(integer, boolean);
-        DROP FUNCTION carnivore.partition_plan(integer, integer, boolean, timestamptz);
+        DROP FUNCTION carnivore.partition_plan(integer, boolean, timestamptz);
         DROP FUNCTION carnivore.refuse_archived(text);
         DROP TABLE carnivore.archived_partitions;
         DROP FUNCTION carnivore.create_partition(regclass, date);

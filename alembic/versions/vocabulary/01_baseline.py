@@ -282,5 +282,6 @@ def downgrade() -> None:
         DROP TYPE vocabulary.theme;
         DROP TYPE vocabulary.spanish_level;
         DROP SCHEMA vocabulary;
+        DELETE FROM carnivore.partition_sizes WHERE relation LIKE 'vocabulary.%';
         DELETE FROM carnivore.areas WHERE area = 'vocabulary';
     """)

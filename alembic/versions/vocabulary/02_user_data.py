@@ -711,6 +711,13 @@ INSERT INTO vocabulary.user_progress (user_id) SELECT id FROM vocabulary.users;
 """
 
 
+# The package deletes files, which the database cannot.
+JOBS = """
+INSERT INTO carnivore.jobs (job, area, position, description)
+VALUES ('exports', 'vocabulary', 600, 'files of exports expired or abandoned');
+"""
+
+
 def upgrade() -> None:
     for part in (
         USER_API_KEYS,
@@ -721,12 +728,14 @@ def upgrade() -> None:
         RULES,
         SECURITY,
         HISTORY,
+        JOBS,
     ):
         op.execute(part)
 
 
 def downgrade() -> None:
     op.execute("""
+        DELETE FROM carnivore.jobs WHERE job = 'exports';
         DROP TRIGGER trigger_sessions_truncated ON vocabulary.sessions;
         DROP TRIGGER trigger_update_user_progress_from_deleted_session ON vocabulary.sessions;
         DROP TRIGGER trigger_update_user_progress_from_new_session ON vocabulary.sessions;

@@ -347,5 +347,6 @@ def downgrade() -> None:
         DROP FUNCTION carnivore.check_questionnaire();
         DROP FUNCTION carnivore.enforce_payment_transition();
         DROP FUNCTION public.update_user_sessions_updated_at();
+        DELETE FROM carnivore.partition_sizes WHERE (relation LIKE 'public.%' OR relation LIKE 'analytics.%') AND to_regclass(relation) IS NULL;
         DELETE FROM carnivore.areas WHERE area = 'weekly';
     """)

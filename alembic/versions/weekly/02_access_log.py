@@ -324,9 +324,9 @@ COMMENT ON FUNCTION public.delete_expired_reports(integer, interval) IS 'Deletes
 REVOKE ALL ON FUNCTION public.delete_expired_reports(integer, interval) FROM PUBLIC, anon, authenticated, service_role;
 GRANT EXECUTE ON FUNCTION public.delete_expired_reports(integer, interval) TO service_role;
 
-INSERT INTO carnivore.jobs (job, area, position, description, call, due) VALUES
-    ('fold', 'weekly', 200, 'access counts folded', 'SELECT public.fold_report_access($1)', NULL),
-    ('reports', 'weekly', 500, 'reports expired longer than the grace',
+INSERT INTO carnivore.jobs (job, area, position, description, options, call, due) VALUES
+    ('fold', 'weekly', 200, 'access counts folded', '{}', 'SELECT public.fold_report_access($1)', NULL),
+    ('reports', 'weekly', 500, 'reports expired longer than the grace', '{"reports_grace": "90 days"}',
         'SELECT public.delete_expired_reports($1, ($3 ->> ''reports_grace'')::interval)', 'SELECT count(*) FROM carnivore.due_reports');
 """
 
@@ -362,6 +362,7 @@ def downgrade() -> None:
         DROP FUNCTION carnivore.refuse_report(text);
         DROP VIEW public.report_access_counts;
         DROP TABLE public.report_access_log, public.report_access_pending;
+        DELETE FROM carnivore.archived_partitions WHERE parent = 'public.report_access_log';
         DELETE FROM carnivore.partitioned_tables WHERE parent = 'public.report_access_log';
         DROP FUNCTION public.fold_report_access(integer);
         DROP FUNCTION public.increment_report_access();

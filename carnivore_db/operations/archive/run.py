@@ -86,8 +86,6 @@ class Outcome:
     failed: dict[str, CarnivoreError] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
     busy: bool = False
-    logs_may_go: bool = True
-    """Whether conversation.delete_old_logs may run: no month of logs that should be in the archive is not."""
 
 
 def due(
@@ -129,7 +127,7 @@ def archive_due(
     outcome = Outcome()
     with turn(engine, ARCHIVE) as connection:
         if connection is None:
-            return Outcome(busy=True, logs_may_go=not logs)
+            return Outcome(busy=True)
         try:
             clear(connection, lock_timeout_ms)
         except Busy as error:
@@ -162,8 +160,6 @@ def archive_due(
                 raise
             except CarnivoreError as error:
                 outcome.failed[month.name] = error
-        left = {*outcome.failed, *outcome.waiting}
-        outcome.logs_may_go = not any(found.parent == LOGS and found.name in left for found in old)
     return outcome
 
 

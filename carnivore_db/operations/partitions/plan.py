@@ -14,9 +14,8 @@ Kind = Literal["create", "drain", "conflict", "left"]
 
 _PLAN = text("""
     SELECT parent, month, kind, reason, rows FROM carnivore.partition_plan(
-        :months_ahead, keep_old => :keep_old, at => coalesce(CAST(:at AS timestamptz), now()))
-    ORDER BY CASE kind WHEN 'drain' THEN 0 WHEN 'create' THEN 1 WHEN 'conflict' THEN 2 ELSE 3 END,
-        starts_with(reason, 'gap '), month NULLS LAST, parent
+        :months_ahead, :keep_old, coalesce(CAST(:at AS timestamptz), now()))
+    ORDER BY rank, month NULLS LAST, parent
 """)
 
 

@@ -52,9 +52,10 @@ def registry(stats: Stats) -> CollectorRegistry:
         overdue.labels(job.name).set(job.overdue)
         failed.labels(job.name).set(job.last_error is not None)
 
-    gauge("pending_deltas", "Accesses not yet added to their reports, counted up to 10001.").set(
-        stats.pending
-    )
+    if stats.pending is not None:
+        gauge("pending_deltas", "Accesses not yet added to their reports, counted up to 10001.").set(
+            stats.pending
+        )
     unusual = gauge("unusual_reports", "Reports opened in an unusual way of late.", "kind")
     for kind, count in stats.unusual.items():
         unusual.labels(kind).set(count)

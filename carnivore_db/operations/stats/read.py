@@ -112,15 +112,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What was seen. `pending` deltas are counted up to one more than COUNT_LIMIT; `unusual` are reports of
-    the last `unusual_days` by what makes them so."""
+    """What was seen. `pending` deltas are counted up to one more than COUNT_LIMIT (None where no table has
+    any); `unusual` are reports of the last `unusual_days` by what makes them so."""
 
     taken_at: datetime
     database: str
     tables: list[Table]
     partitions: list[Partition]
     months: list[Months]
-    pending: int
+    pending: int | None
     jobs: list[Job]
     unusual: dict[str, int]
     unusual_days: int
@@ -154,7 +154,7 @@ def read(connection: Connection, settings: Settings, *, now: datetime) -> Stats:
             # A partition that was dropped a moment ago has no size any more.
             partitions=[_partition(row, defaults) for row in found if row["bytes"] is not None],
             months=_months(ours, now, settings.partition_months_ahead),
-            pending=sum(pending.values()),
+            pending=sum(pending.values()) if pending else None,
             jobs=_jobs(connection),
             unusual=_unusual(connection, settings, now) if "weekly" in areas else {},
             unusual_days=settings.unusual_days,

@@ -118,9 +118,11 @@ def _jobs(stats: Stats, console: Console) -> None:
                 Text(", ".join(states) or "ok", style="bold red" if states else "green"),
             )
         console.print(shown)
-    console.print(f"Access deltas pending: {at_most(stats.pending)}.", highlight=False)
-    kinds = ", ".join(f"{count:,} {_KINDS[kind]}" for kind, count in stats.unusual.items())
-    console.print(f"Reports unusual within {stats.unusual_days} days: {kinds}.", highlight=False)
+    if stats.pending is not None:
+        console.print(f"Access deltas pending: {at_most(stats.pending)}.", highlight=False)
+    if stats.unusual:
+        kinds = ", ".join(f"{count:,} {_KINDS[kind]}" for kind, count in stats.unusual.items())
+        console.print(f"Reports unusual within {stats.unusual_days} days: {kinds}.", highlight=False)
 
 
 def _alerts(stats: Stats, console: Console) -> None:

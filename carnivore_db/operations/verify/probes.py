@@ -72,11 +72,12 @@ _SERVER = """
            current_setting('transaction_read_only')::boolean AS read_only
 """
 
-# A job that never ran is overdue from the time that it is known.
+# A job of the database that never ran is overdue from the time that it is known. The package's own have to
+# run only where files are archived or exported.
 _JOBS = """
     SELECT job, last_finished_at, last_succeeded_at, last_error, every::text AS every,
         coalesce(last_succeeded_at, created_at) + every < now() AS overdue
-    FROM carnivore.jobs ORDER BY job
+    FROM carnivore.jobs WHERE call IS NOT NULL OR last_started_at IS NOT NULL ORDER BY job
 """
 
 _ARCHIVED = text("SELECT parent, month FROM carnivore.archived_partitions WHERE detached_at IS NOT NULL")
