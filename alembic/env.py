@@ -8,6 +8,7 @@ from alembic import context
 from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.dialects.postgresql import CITEXT
 
+from carnivore_db.errors import Busy
 from carnivore_db.schema import models
 from carnivore_db.schema.base import AUTH_USERS
 from carnivore_db.schema.migrations import VERSION_SCHEMA
@@ -82,7 +83,7 @@ def wait_for_turn(connection: Connection) -> None:
     while not connection.scalar(text(f"SELECT pg_try_advisory_lock({ADVISORY_LOCK})")):
         connection.rollback()
         if time.monotonic() > deadline:
-            raise TimeoutError("another deployment is still migrating this database")
+            raise Busy("another deployment is still migrating this database")
         time.sleep(0.2)
 
 

@@ -295,6 +295,10 @@ class ArchiveFirst(CarnivoreError):
     """Old logs are to be archived, and some are not: they stay."""
 
 
+class StepSkipped(CarnivoreError):
+    """A maintenance step does not apply here; the text says why."""
+
+
 class StepFailed(CarnivoreError):
     """A part of a maintenance step failed. `did` counts what was done, `first` is the first failure."""
 

@@ -13,8 +13,9 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     SecretStr,
+    ValidationError,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -75,7 +76,14 @@ class Settings(BaseSettings):
     )
 
     def __init__(self, **given: Any) -> None:
-        super().__init__(**given)
+        """Raises ConfigurationError, which names the setting and the rule and shows no value."""
+        try:
+            super().__init__(**given)
+        except SettingsError as error:
+            raise ConfigurationError(f"{error}: not JSON") from None
+        except ValidationError as error:
+            fault = error.errors(include_input=False, include_url=False)[0]
+            raise ConfigurationError(f"{fault['loc'][0]}: {fault['msg']}") from None
         # Pydantic adds a dictionary given in code to the environment's: whoever gives keys means these alone.
         if "encryption_keys" in given:
             self.encryption_keys = {key: self.encryption_keys[key] for key in given["encryption_keys"]}

@@ -14,8 +14,6 @@ from rich.table import Table
 from sqlalchemy import URL, create_engine, pool
 
 from carnivore_db.cli.terminal import bars, console, explained
-from carnivore_db.dev import local, snapshots
-from carnivore_db.dev.demo import story
 from carnivore_db.errors import ConfigurationError
 from carnivore_db.operations.verify.checks import verify as run_verify
 from carnivore_db.operations.verify.render import render
@@ -164,6 +162,9 @@ def demo(
 ) -> None:
     """A report sold, a learner's progress and exports, a scene played; on a real PostgreSQL."""
     with explained():
+        # Not at the top: what operators run needs neither the demo nor the areas that it shows.
+        from carnivore_db.dev.demo import story  # noqa: PLC0415
+
         ok = story.tell(console, areas=_chosen(area), keep=keep)
     raise typer.Exit(0 if ok else 1)
 
@@ -187,5 +188,7 @@ def snapshot(
     docs: Annotated[Path, typer.Option(help="Where the schema reference goes.")] = Path("docs/schema"),
 ) -> None:
     """Write the catalog snapshots and the schema reference from fresh databases."""
+    from carnivore_db.dev import local, snapshots  # noqa: PLC0415
+
     with explained(), local.server() as server:
         snapshots.write(snapshots.take_all(server), docs)

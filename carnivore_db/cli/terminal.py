@@ -6,8 +6,6 @@ from contextlib import contextmanager
 import psycopg
 import typer
 from alembic.util import CommandError
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy.exc import DBAPIError
@@ -27,13 +25,8 @@ def explained() -> Iterator[None]:
         yield
     except Unavailable as error:
         problem = str(error.__cause__ or error).partition("\n")[0]
-    except (TimeoutError, CommandError, CarnivoreError) as error:
+    except (CommandError, CarnivoreError) as error:
         problem = str(error)
-    except SettingsError as error:
-        problem = f"{error}: not JSON"
-    except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        problem = f"{fault['loc'][0]}: {fault['msg']}"
     except DBAPIError as error:
         problem = _reason(error)
     else:

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from carnivore_db.connection.translation import Translation
+from carnivore_db.errors import ConfigurationError
 from carnivore_db.settings import Settings, parse_url
 
 LOG_NAME = "carnivore_db"
@@ -39,10 +40,13 @@ def session_options(settings: Settings) -> dict[str, Any]:
 
 
 def chosen_url(url: URL | str | None, settings: Settings) -> URL:
-    """`url` for psycopg 3, or DATABASE_URL's. Raises ConfigurationError when there is none."""
+    """`url` for psycopg 3, or that of DATABASE_URL. Raises ConfigurationError without a valid one."""
     if url is None:
         return settings.url
-    return parse_url(url.render_as_string(hide_password=False) if isinstance(url, URL) else url)
+    try:
+        return parse_url(url.render_as_string(hide_password=False) if isinstance(url, URL) else url)
+    except ValueError as error:
+        raise ConfigurationError(f"the database's URL {error}") from None
 
 
 def install(engine: Engine, translation: Translation) -> None:

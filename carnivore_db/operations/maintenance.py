@@ -17,7 +17,7 @@ from typing import Any, Literal
 from sqlalchemy import Engine, text
 
 from carnivore_db.database import Database
-from carnivore_db.errors import CarnivoreError, JobFailed, StepFailed
+from carnivore_db.errors import CarnivoreError, JobFailed, StepFailed, StepSkipped
 from carnivore_db.kit.extras import extra
 from carnivore_db.operations import jobs, retention
 from carnivore_db.operations.jobs import Registered
@@ -33,13 +33,9 @@ Did = dict[str, int]
 OnProgress = Callable[[int, int | None], None]
 
 
-class Skipped(Exception):
-    """The step does not apply here; the text says why."""
-
-
 @dataclass(frozen=True)
 class Step:
-    """A job of `carnivore.jobs`, and what it does here: returns counts, raises Skipped or an error.
+    """A job of `carnivore.jobs`, and what it does here: returns counts, raises StepSkipped or an error.
 
     `noted`: the database notes the run itself.
     """
@@ -99,7 +95,7 @@ def _partitions(db: Database, on_progress: OnProgress) -> Did:
         on_step=lambda _, number, total: on_progress(number, total),
     )
     if outcome.busy:
-        raise Skipped("another run of the partitions is at work")
+        raise StepSkipped("another run of the partitions is at work")
     did = {"made": len(outcome.done), "rows moved": sum(month.rows for month in outcome.done)}
     if outcome.failed:
         raise StepFailed(did, outcome.failed)
@@ -130,7 +126,7 @@ def _exports(db: Database, options: BatchOptions, on_progress: OnProgress) -> Di
 def _archive(db: Database, on_progress: OnProgress) -> Did:
     settings = db.settings
     if settings.archive_location is None:
-        raise Skipped("CARNIVORE_DB_ARCHIVE_LOCATION is not set: old months stay")
+        raise StepSkipped("CARNIVORE_DB_ARCHIVE_LOCATION is not set: old months stay")
     with extra("operations"):
         from carnivore_db.operations.archive import run as archive  # noqa: PLC0415
         from carnivore_db.operations.archive import steps  # noqa: PLC0415
@@ -148,7 +144,7 @@ def _archive(db: Database, on_progress: OnProgress) -> Did:
         on_step=on_step,
     )
     if outcome.busy:
-        raise Skipped("another run of the archive is at work")
+        raise StepSkipped("another run of the archive is at work")
     did = {"months": len(outcome.done), "rows": sum(month.rows for month in outcome.done)}
     if outcome.failed:
         raise StepFailed(did, outcome.failed)
@@ -162,7 +158,7 @@ def run(db: Database, step: Step, on_progress: OnProgress = lambda _done, _total
     did: Did = {}
     try:
         did = step.run(on_progress)
-    except Skipped as reason:
+    except StepSkipped as reason:
         return Outcome(step.job, "skipped", problem=str(reason))
     except Exception as caught:  # noqa: BLE001 - whatever it is, the other steps must not wait for it
         error = caught

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from carnivore_db.errors import AlreadyExists, SessionNotFound
 from carnivore_db.kit.inputs import Email, FilledText, validated
-from carnivore_db.kit.rows import first, one
+from carnivore_db.kit.rows import FRESH, first, one
 from carnivore_db.weekly.models import AssessmentSession
 from carnivore_db.weekly.payloads import FormDataInput
 
@@ -47,7 +47,7 @@ def submit(
             AssessmentSession.first_name == first_name,
             AssessmentSession.form_data.contains(form_data),
         ),
-        execution_options={"populate_existing": True},
+        execution_options=FRESH,
     ).one_or_none()
     if same is None:
         raise AlreadyExists("cw_assessment_sessions_pkey")

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from carnivore_db.errors import SessionNotFound
 from carnivore_db.kit.inputs import Email, FilledText, Id, Limit, validated
-from carnivore_db.kit.rows import first, one
+from carnivore_db.kit.rows import FRESH, first, one
 from carnivore_db.weekly.models import PathChoice, PaymentStatus, UserSession
 from carnivore_db.weekly.payloads import MacroDataInput
 
@@ -37,10 +37,7 @@ def start(
 @validated
 def get(tx: Session, session_id: Id) -> UserSession:
     """The session of this id. Raises SessionNotFound."""
-    session = tx.get(UserSession, session_id)
-    if session is None:
-        raise SessionNotFound
-    return session
+    return one(tx, select(UserSession).where(UserSession.id == session_id), SessionNotFound)
 
 
 @validated
@@ -48,7 +45,7 @@ def list_by_email(tx: Session, email: Email, *, limit: Limit = 100) -> list[User
     """The sessions of an address, upper or lower case, newest first; none is an empty list."""
     newest_first = (UserSession.created_at.desc(), UserSession.id.desc())
     found = select(UserSession).where(UserSession.email == email).order_by(*newest_first)
-    return list(tx.scalars(found.limit(limit)))
+    return list(tx.scalars(found.limit(limit), execution_options=FRESH))
 
 
 @validated

@@ -46,7 +46,7 @@ def _jobs(stats: Stats) -> Iterator[Alert]:
         if job.overdue:
             last = job.last_succeeded_at
             when = f"last succeeded {last:%Y-%m-%d %H:%M} UTC" if last else "never succeeded"
-            yield Alert("job_overdue", job.name, f"{when}, may go {job.every} without")
+            yield Alert("job_overdue", job.name, f"{when}, expected every {job.every}")
         if job.last_error is not None:
             yield Alert("job_failed", job.name, f"the last run failed: {job.last_error}")
 

@@ -101,7 +101,7 @@ def _jobs(stats: Stats, console: Console) -> None:
     if stats.jobs:
         shown = Table(
             Column("job", overflow="fold"),
-            Column("may go", justify="right"),
+            Column("expected every", justify="right"),
             Column("last succeeded (UTC)", justify="right"),
             "state",
             box=None,

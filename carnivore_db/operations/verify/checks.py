@@ -261,4 +261,4 @@ def _overdue(job: Mapping[str, Any]) -> str:
     moment = job["last_succeeded_at"]
     last = "it never succeeded" if moment is None else f"it last succeeded at {moment.astimezone(UTC):%F %T}"
     error = "" if job["last_error"] is None else f", the last error is {job['last_error']}"
-    return f"job {job['job']} is overdue: {last}, and must every {job['every']}{error}"
+    return f"job {job['job']} is overdue: {last}, expected every {job['every']}{error}"

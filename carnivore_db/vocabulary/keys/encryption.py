@@ -29,12 +29,14 @@ class Keyring:
     """The keys of this process by identifier, and the one that writes. Its repr shows identifiers alone."""
 
     def __init__(self, keys: Mapping[str, bytes], current: str) -> None:
-        """`keys`: 32 bytes each, by identifiers of at most 32 of a-z, 0-9, _ and -. Raises ValueError for
-        others, KeyMissing when `current` is not among them."""
+        """`keys`: 32 bytes each, by identifiers of at most 32 of a-z, 0-9, _ and -. Raises
+        ConfigurationError for others, KeyMissing when `current` is not among them."""
         self.current = current
         self._ciphers: dict[str, AESGCM] = {}
         if not all(_KEY_ID.fullmatch(key_id) and len(key) == 32 for key_id, key in keys.items()):
-            raise ValueError("an encryption key has 32 bytes and an identifier of at most 32 characters")
+            raise ConfigurationError(
+                "an encryption key has 32 bytes and an identifier of at most 32 characters"
+            )
         if current not in keys:
             raise KeyMissing(current)
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}

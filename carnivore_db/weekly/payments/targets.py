@@ -9,7 +9,8 @@ from uuid import UUID
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from carnivore_db.errors import SessionNotFound
+from carnivore_db.errors import InvalidInput, SessionNotFound
+from carnivore_db.kit.rows import FRESH
 from carnivore_db.weekly import reports
 from carnivore_db.weekly.models import (
     AssessmentSession,
@@ -40,9 +41,11 @@ class Target:
 def checkout_metadata(table: str, key: int | UUID) -> dict[str, str]:
     """Metadata for a Stripe checkout (and its payment intent) that pays for a session.
 
-    `table` is user_sessions, calculator2_sessions or cw_assessment_sessions; raises KeyError for another.
+    `table` is user_sessions, calculator2_sessions or cw_assessment_sessions; raises InvalidInput for another.
     """
-    return {METADATA_KEY: f"{_MODELS[table].__tablename__}:{key}"}
+    if table not in _MODELS:
+        raise InvalidInput("table", "literal_error", f"must be one of {', '.join(_MODELS)}")
+    return {METADATA_KEY: f"{table}:{key}"}
 
 
 def find(tx: Session, stripe_object: Mapping[str, Any], payment_intent: str | None) -> Target | None:
@@ -125,7 +128,7 @@ def lock(tx: Session, target: Target) -> AnySession:
     model = _MODELS[target.table]
     row = tx.scalars(
         select(model).where(model.id == _parse_key(target.table, target.key)).with_for_update(),
-        execution_options={"populate_existing": True},
+        execution_options=FRESH,
     ).one_or_none()
     if row is None:
         raise SessionNotFound

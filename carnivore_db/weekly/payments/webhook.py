@@ -25,6 +25,7 @@ from carnivore_db.errors import (
 )
 from carnivore_db.kit.extras import extra
 from carnivore_db.kit.inputs import Grace, check_json, parse, validated
+from carnivore_db.kit.rows import FRESH
 from carnivore_db.weekly.models import (
     AssessmentSession,
     Calculator2Session,
@@ -105,7 +106,7 @@ def apply_event(tx: Session, event: Mapping[str, Any], *, revoke_on_refund: bool
     new = tx.scalar(ledger.on_conflict_do_nothing().returning(StripeEvent.id)) is not None
     row = tx.scalars(
         select(StripeEvent).where(StripeEvent.id == parsed.id).with_for_update(),
-        execution_options={"populate_existing": True},
+        execution_options=FRESH,
     ).one()
     before = None if new else row.outcome
     found_now = before == "ignored" and _target_of(tx, row, effect) is not None
