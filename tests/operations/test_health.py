@@ -46,7 +46,7 @@ def test_a_job_that_never_ran_is_overdue_after_its_time(run: Run, owner: psycopg
     owner.execute(known.format("-1 second"))
     found = status(run, 1)
     assert found["status"] == "differs"
-    assert found["differences"] == ["job fold is overdue: it never succeeded, and must every 2 days"]
+    assert found["differences"] == ["job fold is overdue: it never succeeded, expected every 2 days"]
     assert "job fold is overdue" in run("verify").output
 
 
@@ -66,7 +66,7 @@ def test_a_failure_is_told_and_the_last_success_counts(
     )
     (problem,) = status(run, 1)["differences"]
     assert problem.startswith("job fold is overdue: it last succeeded at 2")
-    assert problem.endswith(", and must every 2 days, the last error is Busy")
+    assert problem.endswith(", expected every 2 days, the last error is Busy")
     owner.execute("UPDATE carnivore.jobs SET every = '3 days' WHERE job = 'fold'")
     assert status(run, 0)["differences"] == []
 

@@ -134,7 +134,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION carnivore.fold_email() IS 'Stores e-mail addresses in lower case, so that equality finds them.';
-REVOKE ALL ON FUNCTION carnivore.fold_email() FROM PUBLIC;
+REVOKE ALL ON FUNCTION carnivore.fold_email() FROM PUBLIC, anon, authenticated, service_role;
 
 CREATE FUNCTION carnivore.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -148,7 +148,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION carnivore.refuse_change() IS 'Refuses a change of the columns named in the trigger''s arguments.';
-REVOKE ALL ON FUNCTION carnivore.refuse_change() FROM PUBLIC;
+REVOKE ALL ON FUNCTION carnivore.refuse_change() FROM PUBLIC, anon, authenticated, service_role;
 
 CREATE FUNCTION carnivore.table_of(relation oid) RETURNS name
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -157,7 +157,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WHERE c.oid = relation
 $$;
 COMMENT ON FUNCTION carnivore.table_of(oid) IS 'The name of a table, for a partition its parent''s: what an error names.';
-REVOKE ALL ON FUNCTION carnivore.table_of(oid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION carnivore.table_of(oid) FROM PUBLIC, anon, authenticated, service_role;
 
 CREATE FUNCTION carnivore.refuse_truncate() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -170,7 +170,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION carnivore.refuse_truncate() IS 'Refuses to empty a table whose rows are kept.';
-REVOKE ALL ON FUNCTION carnivore.refuse_truncate() FROM PUBLIC;
+REVOKE ALL ON FUNCTION carnivore.refuse_truncate() FROM PUBLIC, anon, authenticated, service_role;
 """
 
 
