@@ -510,7 +510,8 @@ REVOKE ALL ON FUNCTION carnivore.record_job(text, timestamptz, text, jsonb), car
 """
 
 # A procedure that commits cannot fix its search_path. These set it again at the beginning of each transaction, so that
-# no name or operator resolves where others may write; both run with their caller's rights, who is the owner.
+# no name or operator resolves where others may write, and name their variables' types in full; both run with their
+# caller's rights, who is the owner.
 MAINTAIN = """
 CREATE PROCEDURE carnivore.run_job(
     job text, batch integer DEFAULT 1000, pause interval DEFAULT '0', options jsonb DEFAULT '{}',
@@ -518,12 +519,12 @@ CREATE PROCEDURE carnivore.run_job(
 ) LANGUAGE plpgsql AS $$
 DECLARE
     known carnivore.jobs;
-    run uuid;
-    began timestamptz;
+    run pg_catalog.uuid;
+    began pg_catalog.timestamptz;
     done bigint;
     tries integer;
-    state text;
-    rule text;
+    state pg_catalog.text;
+    rule pg_catalog.text;
 BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     IF batch IS NULL OR batch < 1 THEN
@@ -584,12 +585,12 @@ CREATE PROCEDURE carnivore.maintain(
 ) LANGUAGE plpgsql AS $$
 DECLARE
     turn bigint := 'carnivore.jobs'::pg_catalog.regclass::pg_catalog.oid::bigint;
-    options jsonb;
-    jobs text[];
-    job text;
+    options pg_catalog.jsonb;
+    jobs pg_catalog.text[];
+    job pg_catalog.text;
     handled bigint;
-    error text;
-    failed text[] := '{}';
+    error pg_catalog.text;
+    failed pg_catalog.text[] := '{}';
 BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     IF batch IS NULL OR batch < 1 THEN
