@@ -237,7 +237,7 @@ def old_logs_go_with_their_month_and_those_of_no_month_in_batches(s: Session) ->
             for batch, deleted, months in ((3, 3, [ended]), (3, 2, []), (3, 0, [])):
                 found, metadata = run(s, "delete_old_logs", batch, persona)
                 dropped = 2 * len(months)
-                assert (found, metadata["deleted"]) == (deleted, deleted + dropped)
+                assert found == metadata["deleted"] == deleted + dropped
                 assert metadata["partitions"] == months
                 every += 1 - deleted - dropped
                 assert s.superuser.value(f"SELECT count(*) FROM {LOGS}") == every

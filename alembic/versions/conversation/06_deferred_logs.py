@@ -205,10 +205,10 @@ BEGIN
     INSERT INTO conversation.logs (level, event_type, metadata) VALUES ('info', 'cleanup_job_executed',
         jsonb_build_object('job', 'delete_old_logs', 'job_id', job_id, 'started_at', began,
             'finished_at', clock_timestamp(), 'before', cutoff, 'deleted', dropped + deleted, 'partitions', months));
-    RETURN deleted;
+    RETURN dropped + deleted;
 END
 $$;
-COMMENT ON FUNCTION conversation.delete_old_logs(integer, uuid) IS 'Drops the months that ended 30 days ago, and up to batch rows of no month; returns how many of the latter.';
+COMMENT ON FUNCTION conversation.delete_old_logs(integer, uuid) IS 'Drops the months that ended 30 days ago, and up to batch rows of no month; returns how many rows went.';
 REVOKE ALL ON FUNCTION conversation.delete_old_logs(integer, uuid) FROM PUBLIC, anon, authenticated, service_role;
 GRANT EXECUTE ON FUNCTION conversation.delete_old_logs(integer, uuid) TO service_role;
 """
