@@ -124,9 +124,11 @@ def verify(
         set_local(connection, _LIMITS)
         areas = probes.areas(connection)
         model = expected
-        if model is None:
-            model = files.expected(*(() if isinstance(areas, Refused) else (state.area for state in areas)))
-        live = take(connection, probes.schemas(connection))
+        if model is None and isinstance(areas, Refused):
+            model = files.expected(*probes.apparent(connection))
+        elif model is None:
+            model = files.expected(*(state.area for state in areas))
+        live = take(connection, probes.schemas(connection, model))
         server = probes.server(connection)
         sections = _compared(compare(model, live, ignore=ignore), live)
         ours = _our_partitions(model, live, ignore)
@@ -199,6 +201,9 @@ def _insert(connection: Connection, server: Mapping[str, Any], model: Snapshot) 
         )
     if server["standby"] or server["read_only"]:
         reason = "the server is a standby" if server["standby"] else "transactions are read-only"
+        return Section(number, _TITLES[number], "skipped", facts={"reason": reason})
+    if not probes.may_insert(connection):
+        reason = "the connected role may not insert"
         return Section(number, _TITLES[number], "skipped", facts={"reason": reason})
     outcome = probes.insert_test(connection)
     if isinstance(outcome, Refused):
