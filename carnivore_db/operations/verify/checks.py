@@ -123,11 +123,10 @@ def verify(
     with undone(connection, one_view=True):
         set_local(connection, _LIMITS)
         areas = probes.areas(connection)
-        model = expected
-        if model is None and isinstance(areas, Refused):
-            model = files.expected(*probes.apparent(connection))
-        elif model is None:
-            model = files.expected(*(state.area for state in areas))
+        installed = (
+            probes.apparent(connection) if isinstance(areas, Refused) else [state.area for state in areas]
+        )
+        model = files.expected(*installed) if expected is None else expected
         live = take(connection, probes.schemas(connection, model))
         server = probes.server(connection)
         sections = _compared(compare(model, live, ignore=ignore), live)
