@@ -265,15 +265,15 @@ def test_whoever_records_a_deferred_access_waits_for_nobody(plain_database: Test
     assert totals(plain_database) == (2, 0, 2)
 
 
-def test_a_month_made_by_many_at_once_is_made_once(plain_database: TestDatabase) -> None:
+@pytest.mark.document(30)
+@pytest.mark.parametrize("parent", ["public.report_access_log", "conversation.logs"])
+def test_a_month_made_by_many_at_once_is_made_once(plain_database: TestDatabase, parent: str) -> None:
     made = []
 
     def make_month(number: int, _: psycopg.Connection) -> None:
         with plain_database.connect(autocommit=True) as owner:
             for month in ("2031-01-01", "2031-02-01", "2031-03-01"):
-                row = owner.execute(
-                    "SELECT carnivore.create_partition('public.report_access_log', %s)", [month]
-                ).fetchone()
+                row = owner.execute("SELECT carnivore.create_partition(%s, %s)", [parent, month]).fetchone()
                 made.append(row == (True,))
 
     at_once(plain_database, make_month)
