@@ -14,7 +14,6 @@ from tests.operations.test_procedure import JOBS
 from tests.support.databases import TestDatabase
 
 
-
 def status(run: Run, code: int) -> dict[str, Any]:
     """The last section of verify."""
     outcome = run("verify", "--json")
@@ -44,7 +43,8 @@ def test_a_job_that_never_ran_is_overdue_after_its_time(run: Run, owner: psycopg
 def test_a_failure_is_told_and_the_last_success_counts(
     run: Run, opened: Open, owner: psycopg.Connection
 ) -> None:
-    engine = opened().engine    owner.execute("UPDATE carnivore.jobs SET created_at = now() - interval '1 year'")
+    engine = opened().engine
+    owner.execute("UPDATE carnivore.jobs SET created_at = now() - interval '1 year'")
     for job in JOBS:
         health.record(engine, job, seconds=1.5, error=None, result={"rows": 1})
     assert status(run, 0)["differences"] == []
@@ -91,7 +91,6 @@ def test_of_an_error_only_its_codes_are_kept(opened: Open, owner: psycopg.Connec
 def test_who_may_not_read_it_is_told_so_and_nothing_breaks(
     run: Run, database: TestDatabase, owner: psycopg.Connection
 ) -> None:
-
     owner.execute("UPDATE carnivore.jobs SET created_at = now() - interval '1 year'")
     outcome = run("verify", "--json", url=database.app_url)
     section = json.loads(outcome.stdout)["sections"][-1]

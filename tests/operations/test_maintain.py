@@ -16,6 +16,8 @@ from tests.operations import old
 from tests.operations.conftest import Open, Run
 from tests.operations.partitions.months import LOG, LOGS, month, name, one
 from tests.support import reports
+from tests.support.databases import TestDatabase
+from tests.support.processes import python
 
 ORDER = [
     "partitions",
