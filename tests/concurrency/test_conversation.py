@@ -113,6 +113,26 @@ def test_a_message_sent_twice_at_once_is_stored_once(arena: Arena, *, kept: bool
 
 
 @pytest.mark.document(46)
+@pytest.mark.parametrize("meanwhile", ["completed", "limit reached"])
+def test_a_retry_waits_for_its_message_whatever_happens_meanwhile(arena: Arena, meanwhile: str) -> None:
+    person, session = arena.player()
+    once = arena.say(person, session, client_message_id=uuid4())
+    if meanwhile == "limit reached":
+        arena.owner.execute("UPDATE conversation.rate_limits SET allowed = 1 WHERE code = 'messages'")
+
+    def say(tx: Any) -> Any:
+        said = once.function(tx, *once.args, **once.kwargs)
+        if meanwhile == "completed":
+            sessions.complete(tx, session)
+        return said
+
+    came = arena.meet(arena.act(person.identity, say), once)
+    assert (came.second.id, came.waited) == (came.first.id, True)
+    assert arena.session(session)["messages"] == [came.first.id]
+    arena.assert_lawful()
+
+
+@pytest.mark.document(46)
 @Ends
 def test_a_retry_that_meets_the_completion_gets_what_was_stored(arena: Arena, *, kept: bool) -> None:
     """The first attempt is stored and still open as the completion begins, and the retry behind that."""
@@ -205,9 +225,10 @@ def test_a_message_waits_for_the_erasure(arena: Arena, whose: str, *, kept: bool
 
 @pytest.mark.document(35)
 def test_an_erasure_waits_for_a_session_that_it_does_not_see_yet(arena: Arena) -> None:
-    person = sign_up(arena.owner)
+    person, open_one = arena.player()
 
     def start_and_say(tx: Any) -> None:
+        sessions.complete(tx, open_one)
         session = sessions.start(tx, person.id, "party")
         messages.send(tx, session.id, "Guten Tag!")
 
@@ -215,6 +236,20 @@ def test_an_erasure_waits_for_a_session_that_it_does_not_see_yet(arena: Arena) -
         arena.act(person.identity, start_and_say), arena.act(SERVICE, profiles.erase, person.id)
     )
     assert (came.second, came.waited) == (1, True)
+    arena.assert_lawful()
+
+
+@pytest.mark.document(35)
+@Ends
+def test_two_erasures_at_once_are_one(arena: Arena, *, kept: bool) -> None:
+    person, session = arena.player()
+    arena.say(person, session)()
+    erase = arena.act(SERVICE, profiles.erase, person.id)
+    came = arena.meet(erase, erase, kept=kept)
+    assert (came.first, came.second, came.waited) == (1, int(not kept), True)
+    logged = "SELECT metadata FROM conversation.logs WHERE event_type = 'account_erased' ORDER BY created_at"
+    counted = [row["metadata"]["messages"] for row in arena.owner.execute(logged)]
+    assert counted == ([1, 0] if kept else [1])
     arena.assert_lawful()
 
 

@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
@@ -13,11 +13,11 @@ from sqlalchemy import text
 
 from carnivore_db import Database, Settings, identity
 from carnivore_db.weekly import access_log
+from tests.concurrency.crowds import CLIENTS, at_once, watched
 from tests.conversation.speaking import somebody_waits
 from tests.support import reports
 from tests.support.databases import TestDatabase, one
 
-CLIENTS = 8
 MODES = ("immediate", "deferred")
 
 
@@ -28,39 +28,8 @@ def as_role(connection: psycopg.Connection, role: str, mode: str) -> None:
     )
 
 
-def at_once(database: TestDatabase, work: Callable[[int, psycopg.Connection], None]) -> None:
-    """Run `work` on eight connections of the application's login; the first failure is raised."""
-    barrier = threading.Barrier(CLIENTS)
-
-    def client(number: int) -> None:
-        with database.connect(database.shape.login, autocommit=True) as connection:
-            barrier.wait()
-            work(number, connection)
-
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        list(pool.map(client, range(CLIENTS)))
-
-
-@contextmanager
-def watched(database: TestDatabase) -> Iterator[list[int]]:
-    """Check the law over and over, each time in one snapshot, while the block runs."""
-    seen: list[int] = []
-    over = threading.Event()
-
-    def watch() -> None:
-        with database.connect(autocommit=True) as connection:
-            while not over.is_set():
-                assert connection.execute(reports.BROKEN).fetchall() == []
-                seen.append(1)
-
-    with ThreadPoolExecutor(1) as pool:
-        watching = pool.submit(watch)
-        try:
-            yield seen
-        finally:
-            over.set()
-        watching.result()
-    assert seen
+def lawful(connection: psycopg.Connection) -> None:
+    assert connection.execute(reports.BROKEN).fetchall() == []
 
 
 @contextmanager
@@ -108,7 +77,7 @@ def test_no_open_is_lost(plain_database: TestDatabase, mode: str, spread: int) -
                 as_role(connection, "anon", mode)
                 connection.execute("SELECT report_html FROM public.open_report(%s)", [choose.choice(tokens)])
 
-    with watched(plain_database):
+    with watched(plain_database, lawful):
         at_once(plain_database, open_reports)
     rows, counted, pending = totals(plain_database)
     assert rows == CLIENTS * each
@@ -135,7 +104,7 @@ def test_no_overlapping_batch_is_lost(plain_database: TestDatabase, mode: str) -
                     [choose.choices(ids, k=size)],
                 )
 
-    with watched(plain_database):
+    with watched(plain_database, lawful):
         at_once(plain_database, insert_batches)
     rows, counted, pending = totals(plain_database)
     assert rows == CLIENTS * batches * size
@@ -171,7 +140,7 @@ def test_deltas_do_not_pile_up_while_several_fold(plain_database: TestDatabase) 
                 as_role(connection, "service_role", "immediate")
                 connection.execute("SELECT public.fold_report_access(5)")
 
-    with watched(plain_database):
+    with watched(plain_database, lawful):
         at_once(plain_database, write_or_fold)
     fold_all(plain_database)
     assert totals(plain_database) == (writers * 1000, writers * 1000, 0)
@@ -200,7 +169,7 @@ def test_deleting_reports_meets_opening_counting_and_folding(plain_database: Tes
                     with gone_is_no_error(), connection.transaction():
                         connection.execute("SELECT public.open_report(%s)", [choose.choice(tokens)])
 
-    with watched(plain_database):
+    with watched(plain_database, lawful):
         at_once(plain_database, take_part)
     fold_all(plain_database)
     with plain_database.connect() as connection:
@@ -265,15 +234,15 @@ def test_whoever_records_a_deferred_access_waits_for_nobody(plain_database: Test
     assert totals(plain_database) == (2, 0, 2)
 
 
-def test_a_month_made_by_many_at_once_is_made_once(plain_database: TestDatabase) -> None:
+@pytest.mark.document(30)
+@pytest.mark.parametrize("parent", ["public.report_access_log", "conversation.logs"])
+def test_a_month_made_by_many_at_once_is_made_once(plain_database: TestDatabase, parent: str) -> None:
     made = []
 
     def make_month(number: int, _: psycopg.Connection) -> None:
         with plain_database.connect(autocommit=True) as owner:
             for month in ("2031-01-01", "2031-02-01", "2031-03-01"):
-                row = owner.execute(
-                    "SELECT carnivore.create_partition('public.report_access_log', %s)", [month]
-                ).fetchone()
+                row = owner.execute("SELECT carnivore.create_partition(%s, %s)", [parent, month]).fetchone()
                 made.append(row == (True,))
 
     at_once(plain_database, make_month)

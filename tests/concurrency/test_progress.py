@@ -1,7 +1,6 @@
 """Sessions end, change and go on many connections at once: progress loses nothing, the law always holds."""
 
 import random
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -13,7 +12,8 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from tests.concurrency.test_counting import CLIENTS, at_once
+from tests.concurrency import crowds
+from tests.concurrency.crowds import CLIENTS, at_once
 from tests.support import progress_law
 from tests.support.databases import TestDatabase
 from tests.support.processes import eventually
@@ -55,38 +55,23 @@ def as_service(connection: psycopg.Connection, isolation: LiteralString = "READ 
         yield
 
 
+def lawful(connection: psycopg.Connection) -> None:
+    assert progress_law.broken(connection) == []
+
+
+def recompute(connection: psycopg.Connection) -> None:
+    """Finds nothing to repair."""
+    for (learner,) in connection.execute("SELECT id FROM vocabulary.users").fetchall():
+        # Gone since; or the victim of a circle that others made, which it waited beside.
+        with suppress(errors.NoDataFound, errors.DeadlockDetected):
+            assert connection.execute(RECOMPUTE, [learner]).fetchall() == []
+
+
 @contextmanager
 def watched(database: TestDatabase) -> Iterator[None]:
-    """Check the law over and over, each time in one snapshot, while the block runs; and at the end.
-
-    A second observer has each learner recomputed meanwhile, which finds nothing to repair either.
-    """
-    seen: list[int] = []
-    over = threading.Event()
-
-    def watch() -> None:
-        with database.connect(autocommit=True) as connection:
-            while not over.is_set():
-                assert progress_law.broken(connection) == []
-                seen.append(1)
-
-    def recompute() -> None:
-        with database.connect(autocommit=True) as connection:
-            while not over.is_set():
-                for (learner,) in connection.execute("SELECT id FROM vocabulary.users").fetchall():
-                    # Gone since; or the victim of a circle that others made, which it waited beside.
-                    with suppress(errors.NoDataFound, errors.DeadlockDetected):
-                        assert connection.execute(RECOMPUTE, [learner]).fetchall() == []
-
-    with ThreadPoolExecutor(2) as pool:
-        watching = [pool.submit(watch), pool.submit(recompute)]
-        try:
-            yield
-        finally:
-            over.set()
-        for observer in watching:
-            observer.result()
-    assert seen
+    """The law holds while the block runs, and at the end; so it does while each learner is recomputed."""
+    with crowds.watched(database, lawful, recompute):
+        yield
     with database.connect() as connection:
         progress_law.assert_holds(connection)
 

@@ -7,7 +7,6 @@ import psycopg
 
 WEEK = timedelta(days=7)
 INSTANT = timedelta(microseconds=1)
-ZONES = ("UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago", "America/St_Johns", "Europe/Berlin")
 
 # One statement, hence one snapshot: every person, and each completed session if any.
 BOTH = """

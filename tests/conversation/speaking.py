@@ -82,6 +82,21 @@ def archive(owner: psycopg.Connection, number: int) -> None:
     assert one(owner, "SELECT conversation.archive_messages(%s)", number) == number
 
 
+def holding(owner: psycopg.Connection, secret: str) -> list[str]:
+    """The tables of the schema in which any row holds this text."""
+    tables = owner.execute(
+        "SELECT oid::regclass::text AS name FROM pg_class WHERE relnamespace = 'conversation'::regnamespace"
+        " AND relkind = 'r' ORDER BY 1"
+    ).fetchall()
+    return [
+        row["name"]
+        for row in tables
+        if one(
+            owner, f"SELECT count(*) FROM {row['name']} AS t WHERE strpos(to_jsonb(t)::text, %s) > 0", secret
+        )
+    ]
+
+
 def somebody_waits(owner: psycopg.Connection, number: int = 1) -> None:
     """Come back when so many connections wait for a lock."""
     eventually(lambda: one(owner, WAITING) == number)

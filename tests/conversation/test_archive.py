@@ -195,16 +195,3 @@ def test_a_batch_is_seen_as_a_whole_or_not_at_all(plain_database: TestDatabase) 
         assert (one(owner, LEFT), one(owner, ARCHIVED)) == (4, 0)
         archivist.commit()
         assert (one(owner, LEFT), one(owner, ARCHIVED)) == (1, 3)
-
-
-def test_two_archivists_share_the_work(plain_database: TestDatabase) -> None:
-    """The second takes what the first has not, and waits for nothing."""
-    with plain_database.connect(autocommit=True) as owner, plain_database.connect() as first:
-        owner.row_factory = dict_row
-        spoken(owner, sign_up(owner), said=5)
-        owner.execute("SET lock_timeout = '1ms'")
-        assert first.execute("SELECT conversation.archive_messages(3)").fetchone() == (3,)
-        assert one(owner, "SELECT conversation.archive_messages(3)") == 2
-        first.commit()
-        assert (one(owner, LEFT), one(owner, ARCHIVED)) == (0, 5)
-        assert one(owner, "SELECT conversation.archive_messages(3)") == 0

@@ -1,23 +1,19 @@
 """The law of the counts: at every commit they equal the person's completed sessions, all and the week's."""
 
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from tests.conversation import playing
-from tests.conversation.completion_law import INSTANT, WEEK, ZONES, broken, monday_of
-from tests.conversation.playing import OPERATIONS, Operation, Playing
+from tests.conversation.completion_law import INSTANT, WEEK, broken, monday_of
+from tests.conversation.playing import OPERATIONS, Playing
+from tests.support import laws
+from tests.support.changing import ZONES, add_people
 from tests.support.databases import Shape, TestDatabase
 
-CHANGES = st.sampled_from(OPERATIONS)
 SEEN = "SELECT id, completed_scenario_count, current_week_completion_count, week_reset_date"
 SEEN += " FROM conversation.profiles ORDER BY id"
 
@@ -56,37 +52,23 @@ def counts(tx: psycopg.Connection) -> tuple[int, int]:
     return total, week
 
 
+def with_two(playing: Playing) -> Playing:
+    for _ in range(2):
+        add_people(playing, random.Random(1))  # noqa: S311 - the same each time
+    return playing
+
+
 @pytest.mark.document(9, 10)
 def test_the_law_holds_after_every_operation(connection: psycopg.Connection) -> None:
-    class Counting(RuleBasedStateMachine):
-        def __init__(self) -> None:
-            super().__init__()
-            connection.rollback()
-            self.playing = Playing(connection)
-            for _ in range(2):
-                playing.sign_up(self.playing, random.Random(1))  # noqa: S311 - the same each time
+    def check() -> None:
+        assert broken(connection) == []
 
-        @rule(change=CHANGES, choose=st.randoms())
-        def change(self, change: Operation, choose: random.Random) -> None:
-            self.playing.attempt(change, choose)
-
-        @rule(changes=st.lists(CHANGES, min_size=1, max_size=3), choose=st.randoms())
-        def change_and_take_back(self, changes: list[Operation], choose: random.Random) -> None:
-            before = connection.execute(SEEN).fetchall()
-            with connection.transaction(force_rollback=True):
-                for change in changes:
-                    self.playing.attempt(change, choose)
-            assert connection.execute(SEEN).fetchall() == before
-
-        @invariant()
-        def the_law(self) -> None:
-            assert broken(connection) == []
-
-        def teardown(self) -> None:
-            connection.rollback()
-
-    run_state_machine_as_test(
-        Counting, settings=settings(max_examples=25, stateful_step_count=25, deadline=None)
+    laws.holds_after_every_change(
+        connection,
+        lambda: with_two(Playing(connection)),
+        OPERATIONS,
+        check,
+        see=lambda: connection.execute(SEEN).fetchall(),
     )
 
 
@@ -95,30 +77,22 @@ def test_the_law_holds_after_every_operation(connection: psycopg.Connection) -> 
 def test_the_law_holds_after_ten_thousand_operations(
     plain_database: TestDatabase, record_property: Callable[[str, object], None]
 ) -> None:
-    choose = random.Random(20251110)  # noqa: S311 - a test's choice, repeatable
-    done: Counter[str] = Counter()
-    counted = 0
     with plain_database.connect() as connection:
-        made = Playing(connection)
-        for _ in range(2):
-            playing.sign_up(made, choose)
-        while done.total() - made.refused < 10_000:
-            change = choose.choice(OPERATIONS)
-            with connection.transaction(force_rollback=choose.random() < 0.1):
-                made.attempt(change, choose)
-            done[change.__name__] += 1
-            connection.commit()
-            if done.total() % 5 == 0:
-                assert broken(connection) == []
-                (row,) = connection.execute(
-                    "SELECT count(*) FROM conversation.sessions WHERE is_completed"
-                ).fetchall()
-                counted += row[0]
-        assert broken(connection) == []
-    assert set(done) == {operation.__name__ for operation in OPERATIONS}
-    assert made.refused < done.total() / 5
-    assert counted > 10_000  # at each look there were some sessions to count, five or more on average
-    record_property("operations", dict(done))
+        made = with_two(Playing(connection))
+
+        def check() -> None:
+            assert broken(connection) == []
+
+        done = laws.holds_after_ten_thousand_changes(
+            connection,
+            made,
+            OPERATIONS,
+            check,
+            counted="SELECT FROM conversation.sessions WHERE is_completed",
+            seed=20251110,
+            refused=lambda: made.refused,
+        )
+    record_property("operations", done)
 
 
 OPEN = "INSERT INTO conversation.sessions (user_id, scenario_id) SELECT id, 1 FROM conversation.profiles"

@@ -1,7 +1,6 @@
 """People who leave, come back, or have what they said erased for good."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from carnivore_db import errors
 from carnivore_db.conversation import logs, messages, profiles, sessions
 from carnivore_db.conversation.models import ERASED
 from tests.conversation.samples import LONG_AGO, SERVICE, VISITOR, Person, completed, sign_up
+from tests.conversation.speaking import holding
 from tests.support.callers import Caller
 from tests.support.databases import one
 
@@ -30,18 +30,6 @@ def lived(caller: Caller, person: Person) -> UUID:
     return playing.id
 
 
-def archived(owner: psycopg.Connection, person: Person) -> UUID:
-    """A message of a session that was completed long ago, in the archive."""
-    played = completed(owner, person, datetime(2024, 1, 1, tzinfo=UTC))
-    owner.execute(
-        "INSERT INTO conversation.messages_archive"
-        " (id, session_id, user_id, role, chat_type, content, sent_at, created_at)"
-        " VALUES (gen_random_uuid(), %s, %s, 'user', 'main', %s, now(), now())",
-        [played, person.id, SECRET],
-    )
-    return played
-
-
 def seen(caller: Caller, person: Person) -> dict[str, int]:
     """How many rows of each kind the person can read."""
 
@@ -52,21 +40,6 @@ def seen(caller: Caller, person: Person) -> dict[str, int]:
         }
 
     return caller.run(person.identity, count)
-
-
-def holding(owner: psycopg.Connection, secret: str) -> list[str]:
-    """The tables of the schema in which any row holds this text."""
-    tables = owner.execute(
-        "SELECT oid::regclass::text AS name FROM pg_class WHERE relnamespace = 'conversation'::regnamespace"
-        " AND relkind = 'r' ORDER BY 1"
-    ).fetchall()
-    return [
-        row["name"]
-        for row in tables
-        if one(
-            owner, f"SELECT count(*) FROM {row['name']} AS t WHERE strpos(to_jsonb(t)::text, %s) > 0", secret
-        )
-    ]
 
 
 @pytest.mark.document(35)
@@ -159,50 +132,6 @@ def test_erasure_takes_what_was_said_and_leaves_the_counts(
     ]
     with pytest.raises(errors.ProfileNotFound):
         caller.call(ada.identity, profiles.get, ada.id)
-
-
-@pytest.mark.document(35)
-def test_erasure_leaves_nothing_that_was_said_in_any_table(
-    caller: Caller, owner: psycopg.Connection, person: Person
-) -> None:
-    lived(caller, person)
-    archived(owner, person)
-    assert set(holding(owner, SECRET)) >= {"conversation.messages", "conversation.messages_archive"}
-    assert any("logs" in table for table in holding(owner, SECRET))
-    assert caller.call(SERVICE, profiles.erase, person.id) == 3
-    assert holding(owner, SECRET) == holding(owner, person.email) == []
-
-
-@pytest.mark.document(35)
-def test_erasure_leaves_others_alone(caller: Caller, owner: psycopg.Connection, person: Person) -> None:
-    eve = sign_up(owner)
-    lived(caller, eve)
-    archived(owner, eve)
-
-    def hers(table: str) -> list[dict[str, Any]]:
-        key = "id" if table == "profiles" else "user_id"
-        rows = f"SELECT * FROM conversation.{table} AS t WHERE {key} = %s ORDER BY to_jsonb(t)"
-        return list(owner.execute(rows, [eve.id]))
-
-    before = {table: hers(table) for table in READABLE}
-    assert all(before.values())
-    lived(caller, person)
-    caller.call(SERVICE, profiles.erase, person.id)
-    assert {table: hers(table) for table in READABLE} == before
-
-
-@pytest.mark.document(35)
-def test_a_second_erasure_finds_nothing(caller: Caller, owner: psycopg.Connection, person: Person) -> None:
-    lived(caller, person)
-    assert caller.call(SERVICE, profiles.erase, person.id) == 2
-    first = caller.call(SERVICE, profiles.get, person.id)
-    assert caller.call(SERVICE, profiles.erase, person.id) == 0
-    second = caller.call(SERVICE, profiles.get, person.id)
-    assert (second.deleted_at, second.erased_at, second.email) == (
-        first.deleted_at,
-        first.erased_at,
-        first.email,
-    )
 
 
 @pytest.mark.document(35)

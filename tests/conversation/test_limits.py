@@ -11,9 +11,10 @@ from carnivore_db import errors
 from carnivore_db.conversation import limits, messages, profiles, sessions
 from carnivore_db.conversation.models import RolePlay
 from carnivore_db.conversation.profiles import Allowance
-from tests.conversation.completion_law import WEEK, ZONES, monday_of
+from tests.conversation.completion_law import WEEK, monday_of
 from tests.conversation.samples import LONG_AGO, SERVICE, VISITOR, Person, completed, sign_up
 from tests.support.callers import Caller
+from tests.support.changing import ZONES
 from tests.support.databases import TestDatabase, one
 
 

@@ -1,17 +1,15 @@
 """The law of message counts: a session's counts equal its messages, archived ones too, at every step."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 import psycopg
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from psycopg import errors
 
 from tests.conversation.speaking import VOICES
+from tests.support import laws
 from tests.support.databases import Shape
 
 PEOPLE = 3
@@ -28,7 +26,6 @@ OPEN = """
     (SELECT one.* FROM conversation.sessions AS one JOIN conversation.profiles AS p ON p.id = one.user_id
     WHERE NOT one.is_completed AND p.deleted_at IS NULL)
 """
-Change = Callable[[psycopg.Connection, random.Random], None]
 
 
 def begin(tx: psycopg.Connection, choose: random.Random) -> None:
@@ -120,7 +117,7 @@ def erase(tx: psycopg.Connection, choose: random.Random) -> None:
         )
 
 
-CHANGES: list[Change] = [
+CHANGES: list[laws.Change] = [
     begin,
     say,
     say_too_much,
@@ -162,31 +159,14 @@ def tx(connection: psycopg.Connection) -> Iterator[psycopg.Connection]:
 
 
 def test_the_law_holds_after_every_operation(connection: psycopg.Connection) -> None:
-    class Counting(RuleBasedStateMachine):
-        def __init__(self) -> None:
-            super().__init__()
-            connection.rollback()
-            sign_up(connection)
+    def begin() -> psycopg.Connection:
+        sign_up(connection)
+        return connection
 
-        @rule(change=st.sampled_from(CHANGES), choose=st.randoms())
-        def change(self, change: Change, choose: random.Random) -> None:
-            change(connection, choose)
+    def check() -> None:
+        assert connection.execute(BROKEN).fetchall() == []
 
-        @rule(change=st.sampled_from(CHANGES), choose=st.randoms())
-        def change_and_take_back(self, change: Change, choose: random.Random) -> None:
-            with connection.transaction(force_rollback=True):
-                change(connection, choose)
-
-        @invariant()
-        def the_law(self) -> None:
-            assert connection.execute(BROKEN).fetchall() == []
-
-        def teardown(self) -> None:
-            connection.rollback()
-
-    run_state_machine_as_test(
-        Counting, settings=settings(max_examples=30, stateful_step_count=25, deadline=None)
-    )
+    laws.holds_after_every_change(connection, begin, CHANGES, check, examples=30)
 
 
 def test_the_operations_do_something(tx: psycopg.Connection) -> None:

@@ -18,7 +18,7 @@ from carnivore_db.conversation.messages import StoredMessage
 from carnivore_db.conversation.models import ChatType
 from carnivore_db.kit.paging import Cursor, Page
 from tests.conversation.samples import LONG_AGO, NOBODY, SERVICE, Person, sign_up
-from tests.conversation.speaking import VOICES, archive, indexes, nodes_of, opened, say, spoken, started
+from tests.conversation.speaking import VOICES, archive, indexes, nodes_of, opened, spoken, started
 from tests.support.callers import Caller
 from tests.support.databases import Shape, TestDatabase
 
@@ -163,17 +163,6 @@ def test_pages_neither_repeat_nor_hide_a_message(
     assert {message.chat_type for message in found} <= ({chat} if chat else {"main", "helper"})
 
 
-def test_a_last_page_that_is_full_is_the_last(caller: Caller, person: Person) -> None:
-    session = started(caller, person)
-    made = [say(caller, session, sent_at=LONG_AGO) for _ in range(4)]
-    page = caller.call(person.identity, messages.page, session, limit=4)
-    assert (len(page.rows), page.next) == (4, None)
-    page = caller.call(person.identity, messages.page, session, limit=3)
-    assert page.next == Cursor(LONG_AGO, sorted(message.id for message in made)[2])
-    page = caller.call(person.identity, messages.page, session, limit=3, after=page.next)
-    assert (len(page.rows), page.next) == (1, None)
-
-
 def test_what_is_said_later_comes_behind(caller: Caller, person: Person) -> None:
     """Messages of one transaction too: their order is that in which they were said."""
     session = started(caller, person)
@@ -185,17 +174,6 @@ def test_what_is_said_later_comes_behind(caller: Caller, person: Person) -> None
     for newest_first in (False, True):
         found = walk(caller, person.identity, session, limit=3, newest_first=newest_first)
         assert [message.id for message in found] == (said[::-1] if newest_first else said)
-
-
-def test_a_cursor_means_the_same_in_every_time_zone(
-    caller_in: Callable[[str], Caller], person: Person, owner: psycopg.Connection
-) -> None:
-    there, here = caller_in("Pacific/Auckland"), caller_in("America/Los_Angeles")
-    session = spoken(owner, person, said=6)
-    first = there.call(person.identity, messages.page, session, limit=3)
-    second = here.call(person.identity, messages.page, session, limit=3, after=first.next)
-    minutes = [message.sent_at.astimezone(UTC).minute for message in first.rows + second.rows]
-    assert minutes == list(range(6))
 
 
 def test_somebody_elses_session_has_no_messages(

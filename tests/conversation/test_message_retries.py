@@ -1,19 +1,17 @@
 """A message that is sent twice, as when the answer was lost, is stored once and comes back both times."""
 
-from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg.rows import dict_row
 from sqlalchemy.orm import Session
 
-from carnivore_db import Database, errors
+from carnivore_db import errors
 from carnivore_db.conversation import limits, messages, sessions
 from tests.conversation.samples import SERVICE, Person, sign_up
-from tests.conversation.speaking import COUNTS, opened, say, somebody_waits, started
+from tests.conversation.speaking import COUNTS, say, started
 from tests.support.callers import Caller
-from tests.support.databases import TestDatabase, one
+from tests.support.databases import one
 
 pytestmark = pytest.mark.document(46)
 STORED = "SELECT count(*) FROM conversation.messages WHERE session_id = %s"
@@ -101,50 +99,3 @@ def test_a_retry_does_not_count_for_the_rate(
     # The limit is reached, and a retry still finds its message.
     say(caller, session, who=person.identity, client_message_id=keys[2])
     assert one(owner, STORED, session) == 3
-
-
-@pytest.mark.parametrize("meanwhile", ["nothing", "completed", "limit reached"])
-def test_two_at_once_are_one(plain_database: TestDatabase, db: Database, meanwhile: str) -> None:
-    """The first has stored the message and not committed; the second has not found it, and waits."""
-    with plain_database.connect(autocommit=True) as owner:
-        owner.row_factory = dict_row
-        person = sign_up(owner)
-        session, key = opened(owner, person), uuid4()
-        if meanwhile == "limit reached":
-            owner.execute("UPDATE conversation.rate_limits SET allowed = 1 WHERE code = 'messages'")
-
-        def send() -> object:
-            with db.transaction(person.identity) as tx:
-                return messages.send(tx, session, "Hallo", client_message_id=key).id
-
-        with ThreadPoolExecutor(1) as pool:
-            with db.transaction(person.identity) as tx:
-                first = messages.send(tx, session, "Hallo", client_message_id=key).id
-                if meanwhile == "completed":
-                    sessions.complete(tx, session)
-                second = pool.submit(send)
-                somebody_waits(owner)
-            assert second.result() == first
-        assert one(owner, STORED, session) == 1
-
-
-def test_a_retry_that_was_rolled_back_is_no_message(plain_database: TestDatabase, db: Database) -> None:
-    """The first never commits: the second, which waited for it, is the message."""
-    with plain_database.connect(autocommit=True) as owner:
-        owner.row_factory = dict_row
-        person = sign_up(owner)
-        session, key = opened(owner, person), uuid4()
-
-        def send() -> object:
-            with db.transaction(person.identity) as tx:
-                return messages.send(tx, session, "Hallo", client_message_id=key).id
-
-        with ThreadPoolExecutor(1) as pool:
-            with db.engine.connect() as connection, Session(connection) as tx:
-                connection.exec_driver_sql(*person.identity.statement())
-                messages.send(tx, session, "Hallo", client_message_id=key)
-                second = pool.submit(send)
-                somebody_waits(owner)
-                tx.rollback()
-            made = second.result()
-        assert one(owner, "SELECT id FROM conversation.messages") == made

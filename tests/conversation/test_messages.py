@@ -1,6 +1,5 @@
 """Messages: who says them in which chat, into open sessions only; each is its session's person's."""
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import uuid4
 
@@ -8,9 +7,8 @@ import psycopg
 import pytest
 from psycopg.errors import CheckViolation, InvalidTextRepresentation
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from carnivore_db import Database, errors
+from carnivore_db import errors
 from carnivore_db.conversation import messages, sessions
 from carnivore_db.conversation.models import Message
 from carnivore_db.schema import migrations
@@ -22,7 +20,6 @@ from tests.conversation.speaking import (
     opened,
     plan,
     say,
-    somebody_waits,
     spoken,
     started,
 )
@@ -68,43 +65,6 @@ def test_no_message_enters_a_completed_session(
         "message_count_main": 1,
         "message_count_helper": 0,
     }
-
-
-@pytest.mark.document(3)
-@pytest.mark.parametrize("first", ["completion", "message"])
-def test_whichever_is_first_the_completion_and_the_message_agree(
-    plain_database: TestDatabase, db: Database, first: str
-) -> None:
-    """One transaction has done its part and not committed; the other waits for it."""
-    with plain_database.connect(autocommit=True) as owner:
-        owner.row_factory = psycopg.rows.dict_row
-        person = sign_up(owner)
-        session = opened(owner, person)
-
-        def complete(tx: Session) -> None:
-            sessions.complete(tx, session)
-
-        def speak(tx: Session) -> None:
-            messages.send(tx, session, "Tschüss!")
-
-        parts = [complete, speak] if first == "completion" else [speak, complete]
-
-        def second() -> None:
-            with db.transaction(person.identity) as tx:
-                parts[1](tx)
-
-        with ThreadPoolExecutor(1) as pool:
-            with db.transaction(person.identity) as tx:
-                parts[0](tx)
-                other = pool.submit(second)
-                somebody_waits(owner)
-            if first == "completion":
-                with pytest.raises(errors.SessionCompleted):
-                    other.result()
-            else:
-                other.result()
-        assert one(owner, STORED, session) == (first == "message")
-        assert one(owner, "SELECT is_completed FROM conversation.sessions WHERE id = %s", session)
 
 
 def test_a_session_that_is_not_theirs_is_none(

@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 
 from carnivore_db import errors
 from carnivore_db.conversation import profiles
-from tests.conversation.completion_law import WEEK, ZONES, monday_of
+from tests.conversation.completion_law import WEEK, monday_of
 from tests.conversation.samples import NOBODY, SERVICE, VISITOR, Person, completed, sign_up
 from tests.support.callers import Caller
+from tests.support.changing import ZONES
 from tests.support.databases import TestDatabase, one
 
 

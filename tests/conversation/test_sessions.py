@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from carnivore_db import errors
 from carnivore_db.conversation import messages, profiles, sessions
 from carnivore_db.conversation.models import RolePlay
-from carnivore_db.kit.paging import Cursor, Page
+from carnivore_db.kit.paging import Page
 from tests.conversation.samples import LONG_AGO, NOBODY, SERVICE, VISITOR, Person, completed, sign_up
 from tests.support.callers import Caller
 from tests.support.databases import one
@@ -189,55 +189,21 @@ def test_a_person_changes_nothing_of_a_session_but_its_completion(
     assert owner.execute("SELECT * FROM conversation.sessions").fetchall() == before
 
 
-def pages(caller: Caller, person: Person, limit: int, **given: Any) -> list[UUID]:
-    """A history page by page, each behind the last one's end."""
-    found: list[UUID] = []
-    after: Cursor | None = None
-    while True:
-        page = caller.call(person.identity, sessions.history, person.id, limit=limit, after=after, **given)
-        found += [one.id for one in page.rows]
-        assert len(page.rows) <= limit
-        if page.next is None:
-            return found
-        assert len(page.rows) == limit
-        assert page.next == (page.rows[-1].completed_at, page.rows[-1].id)
-        after = page.next
-
-
 @pytest.mark.document(20)
-@pytest.mark.parametrize("limit", [1, 2, 3, 1000])
-def test_a_history_is_read_page_by_page_newest_first(
-    caller: Caller, owner: psycopg.Connection, person: Person, limit: int
+def test_a_history_is_of_what_was_completed_and_of_a_scene_if_one_is_asked_for(
+    caller: Caller, owner: psycopg.Connection, person: Person
 ) -> None:
-    eve = sign_up(owner)
-    completed(owner, eve, LONG_AGO)
     start(caller, person)  # an open one is no history
-    when = [LONG_AGO, LONG_AGO + HOUR, LONG_AGO + HOUR, LONG_AGO + HOUR, LONG_AGO + 2 * HOUR]
     made = [
-        (moment, completed(owner, person, moment, scenario_id=1 + place % 2))
-        for place, moment in enumerate(when)
+        completed(owner, person, LONG_AGO + place * HOUR, scenario_id=1 + place % 2) for place in range(5)
     ]
-    newest = [session_id for _, session_id in sorted(made, reverse=True)]
-    assert pages(caller, person, limit) == newest
-    of_party = {session_id for place, (_, session_id) in enumerate(made) if place % 2 == 1}
-    assert pages(caller, person, limit, scenario="party") == [key for key in newest if key in of_party]
-    assert pages(caller, person, limit, scenario="kebab") == []
-    assert pages(caller, person, limit, scenario="nowhere") == []
 
+    def listed(**given: Any) -> list[UUID]:
+        return [one.id for one in caller.call(person.identity, sessions.history, person.id, **given).rows]
 
-def test_a_history_takes_a_cursor_of_any_time_zone(
-    caller_in: Callable[[str], Caller], owner: psycopg.Connection, person: Person
-) -> None:
-    first, second = (completed(owner, person, LONG_AGO + place * HOUR) for place in range(2))
-    for zone in ("Pacific/Kiritimati", "America/St_Johns"):
-        caller = caller_in(zone)
-        newest = caller.call(person.identity, sessions.history, person.id, limit=1)
-        assert [one.id for one in newest.rows] == [second]
-        assert newest.next == Cursor(LONG_AGO + HOUR, second)
-        older = caller.call(person.identity, sessions.history, person.id, after=newest.next)
-        assert [one.id for one in older.rows] == [first]
-        assert older.next is None
-        assert older.rows[0].completed_at == LONG_AGO
+    assert listed() == made[::-1]
+    assert listed(scenario="party") == [made[3], made[1]]
+    assert listed(scenario="kebab") == listed(scenario="nowhere") == []
 
 
 def test_a_swallowed_error_saves_nothing(caller: Caller, owner: psycopg.Connection, person: Person) -> None:

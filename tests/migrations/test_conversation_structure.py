@@ -1,4 +1,4 @@
-"""What the document changes of the chat's columns, indexes and types: the baseline's, and the refined ones."""
+"""What the document changes of the chat's columns, indexes and types: each as it was, and as it is."""
 
 import pytest
 

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_each_branch_is_one_line_on_the_trunk() -> None:
         below = () if name == PLATFORM else (PLATFORM,)
         assert [BEFORE[revision] for revision in line] == [below, *((revision,) for revision in line[:-1])]
     assert LINES[PLATFORM][-1] == PLATFORM
-    assert sorted((*sum(LINES.values(), []), *RELEASES)) == sorted(HISTORY)
+    assert sorted(chain(*LINES.values(), RELEASES)) == sorted(HISTORY)
     assert not [revision for revision in HISTORY if SCRIPTS.get_revision(revision).dependencies]
 
 

@@ -261,7 +261,7 @@ def test_an_area_stays_while_months_of_it_are_in_the_archive(
     tamper(plain_database, "UPDATE carnivore.archived_partitions SET detached_at = now()")
     migrations.downgrade(plain_database.migrator_url, migrations.tip(area))  # of the release alone
     before = state(plain_database)
-    with pytest.raises(IntegrityError, match="the archive holds months of .*; nothing was changed"):
+    with pytest.raises(IntegrityError, match=r"the archive holds months of .*; nothing was changed"):
         migrations.downgrade_area(plain_database.migrator_url, area)
     after = state(plain_database)
     assert_same(before.fingerprint, after.fingerprint)

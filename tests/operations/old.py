@@ -1,12 +1,13 @@
 """Rows that are due for each rule of the retention, beside rows of the same kind that are not."""
 
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
-from tests.support.rows import Row
-
-DUE = ("calculator_sessions", "reports", "exports", "idle_conversations", "old_logs")
+DUE = ("calculator_sessions", "reports", "idle_conversations", "old_logs", "exports")
+# How many there are of each, as `fill` makes them.
+DELETED = dict.fromkeys(DUE, 6)
 
 _CALCULATOR = """
 INSERT INTO public.calculator2_sessions
@@ -78,10 +79,9 @@ def fill(owner: psycopg.Connection, folder: Path, number: int = 3) -> list[Path]
         for script in (_CALCULATOR, _REPORTS, _ACCESSES, _LOGS):
             owner.execute(script, values if "%(" in script else None)
         owner.execute("SET LOCAL session_replication_role = replica")
-        found = owner.execute(_EXPORTS, values).fetchall()
+        files = [Path(path) for (path,) in owner.execute(_EXPORTS, values)]
         owner.execute("SET LOCAL session_replication_role = origin")
         owner.execute(_CONVERSATIONS, values)
-    files = [Path(next(iter(row.values())) if isinstance(row, dict) else row[0]) for row in found]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"x")
@@ -89,7 +89,7 @@ def fill(owner: psycopg.Connection, folder: Path, number: int = 3) -> list[Path]
 
 
 # What is left of each kind, without what the jobs themselves log.
-KEPT = {
+_KEPT = {
     "calculator_sessions": "SELECT id::text FROM public.calculator2_sessions",
     "reports": "SELECT id::text FROM public.generated_reports",
     "exports": "SELECT id::text FROM vocabulary.export_history WHERE status = 'completed'",
@@ -99,9 +99,23 @@ KEPT = {
 
 
 def kept(owner: psycopg.Connection) -> dict[str, set[str]]:
-    return {rule: {_first(row) for row in owner.execute(query).fetchall()} for rule, query in KEPT.items()}
+    return {rule: {key for (key,) in owner.execute(query)} for rule, query in _KEPT.items()}
 
 
-def _first(row: Row | tuple[str]) -> str:
-    value: str = next(iter(row.values())) if isinstance(row, dict) else row[0]
-    return value
+def stumble(owner: psycopg.Connection) -> None:
+    """From now on no conversation can be deleted."""
+    owner.execute(
+        "CREATE FUNCTION public.fail() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'geheim' USING ERRCODE = '23514', CONSTRAINT = 'a_rule'; END $$;"
+        "CREATE TRIGGER fail BEFORE DELETE ON conversation.sessions"
+        " FOR EACH ROW EXECUTE FUNCTION public.fail()"
+    )
+
+
+def failures(owner: psycopg.Connection) -> list[dict[str, Any]]:
+    """What the chat's log says of jobs that failed, without ids and moments."""
+    found = owner.execute(
+        "SELECT metadata - '{job_id,started_at,finished_at}'::text[] FROM conversation.logs"
+        " WHERE level = 'error' AND metadata ?& '{job_id,started_at,finished_at}'"
+    )
+    return [facts for (facts,) in found]

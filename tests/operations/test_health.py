@@ -10,18 +10,8 @@ import pytest
 from carnivore_db import errors
 from carnivore_db.operations import jobs as health
 from tests.operations.conftest import Open, Run
+from tests.operations.test_procedure import JOBS
 from tests.support.databases import TestDatabase
-
-SEEDED = {
-    "partitions",
-    "fold",
-    "calculator_sessions",
-    "reports",
-    "idle_conversations",
-    "old_logs",
-    "weekly_limits",
-    "message_archive",
-}
 
 
 def status(run: Run, code: int) -> dict[str, Any]:
@@ -36,7 +26,7 @@ def status(run: Run, code: int) -> dict[str, Any]:
 def test_a_fresh_database_is_not_overdue_and_knows_its_jobs(run: Run) -> None:
     found = status(run, 0)
     assert found["differences"] == []
-    assert set(found["facts"]["jobs"]) == {f"{job} never" for job in SEEDED}
+    assert set(found["facts"]["jobs"]) == {f"{job} never" for job in JOBS}
 
 
 def test_a_job_that_never_ran_is_overdue_after_its_time(run: Run, owner: psycopg.Connection) -> None:
@@ -55,7 +45,7 @@ def test_a_failure_is_told_and_the_last_success_counts(
 ) -> None:
     engine = opened().engine
     owner.execute("UPDATE carnivore.jobs SET created_at = now() - interval '1 year'")
-    for job in SEEDED:
+    for job in JOBS:
         health.record(engine, job, seconds=1.5, error=None, result={"rows": 1})
     assert status(run, 0)["differences"] == []
     health.record(engine, "fold", seconds=0, error=errors.Busy(), result={})
@@ -101,10 +91,8 @@ def test_of_an_error_only_its_codes_are_kept(opened: Open, owner: psycopg.Connec
 def test_who_may_not_read_it_is_told_so_and_nothing_breaks(
     run: Run, database: TestDatabase, owner: psycopg.Connection
 ) -> None:
-
     owner.execute("UPDATE carnivore.jobs SET created_at = now() - interval '1 year'")
-    url = database.app_url.render_as_string(hide_password=False)
-    outcome = run("verify", "--json", DATABASE_URL=url)
+    outcome = run("verify", "--json", url=database.app_url)
     section = json.loads(outcome.stdout)["sections"][-1]
     assert section["facts"]["jobs"].startswith("not read: ")
     assert "42501" in section["facts"]["jobs"]

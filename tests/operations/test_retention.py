@@ -8,17 +8,23 @@ from threading import Barrier
 import psycopg
 import pytest
 
-from carnivore_db import Database, errors
-from carnivore_db.errors import ArchiveFirst
-from carnivore_db.operations import retention
-from carnivore_db.operations.retention import RULES, Pace, Rule
+from carnivore_db import Database
+from carnivore_db.errors import ArchiveFirst, ConfigurationError, JobFailed, JobNotFound
+from carnivore_db.kit.extras import extra
+from carnivore_db.operations import jobs, maintenance, retention
+from carnivore_db.operations.retention import BatchOptions
 from tests.operations import old
 from tests.operations.conftest import Open, Run
 from tests.support.databases import TestDatabase
 from tests.support.rows import contents
 
-NUMBER = 3
-RULE = {rule.name: rule for rule in RULES}
+each = pytest.mark.parametrize("rule", old.DUE)
+
+
+@pytest.fixture
+def files(owner: psycopg.Connection, tmp_path: Path) -> list[Path]:
+    """Rows that are due for each rule, and these files of exports."""
+    return old.fill(owner, tmp_path)
 
 
 def everything(owner: psycopg.Connection) -> dict[str, object]:
@@ -26,42 +32,40 @@ def everything(owner: psycopg.Connection) -> dict[str, object]:
     return {**contents(owner), "jobs": jobs}
 
 
-def delete(db: Database, rule: Rule, pace: Pace) -> tuple[int, list[int]]:
-    """How many went, and how many a batch."""
-    batches: list[int] = []
-    return rule.delete(db, pace, batches.append), batches
+def delete(db: Database, rule: str, batch: int = 100, pause: float = 0) -> tuple[int, list[int]]:
+    """How many went, and what was told meanwhile."""
+    told: list[int] = []
+    (step,) = (step for step in maintenance.steps(db, BatchOptions(batch, pause)) if step.job == rule)
+    did = step.run(lambda done, _: told.append(done))
+    return did["deleted"], told
 
 
-def test_every_rule_is_tried_here() -> None:
-    assert tuple(RULE) == old.DUE
+def due(db: Database) -> dict[str, int]:
+    return {rule.name: retention.count_due(db, rule) for rule in retention.rules(db)}
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+@each
+@pytest.mark.usefixtures("files")
 def test_what_is_due_goes_in_batches_and_nothing_else(
-    rule: Rule, opened: Open, owner: psycopg.Connection, tmp_path: Path
+    rule: str, opened: Open, owner: psycopg.Connection
 ) -> None:
-    old.fill(owner, tmp_path, NUMBER)
     db, before = opened(), old.kept(owner)
-    assert rule.due(db) == 2 * NUMBER
-    deleted, batches = delete(db, rule, Pace(batch=2))
+    assert due(db) == old.DELETED
+    deleted, told = delete(db, rule, batch=2)
     after = old.kept(owner)
-    assert deleted == 2 * NUMBER == sum(batches) == len(before[rule.name]) - len(after[rule.name])
+    assert deleted == 6 == len(before[rule]) - len(after[rule])
+    assert after | {rule: None} == before | {rule: None}
     # A month of logs goes as a whole, beside its batch; a file is a batch of its own.
-    largest = {"old_logs": 2 + NUMBER, "exports": 1}
-    assert max(batches) <= largest.get(rule.name, 2)
-    assert {name: rows for name, rows in after.items() if name != rule.name} == {
-        name: rows for name, rows in before.items() if name != rule.name
-    }
-    assert rule.due(db) == 0
-    assert delete(db, rule, Pace(batch=2))[0] == 0
+    assert told == {"old_logs": [0, 5, 6], "exports": [1, 2, 3, 4, 5, 6]}.get(rule, [0, 2, 4, 6, 6])
+    assert due(db) == old.DELETED | {rule: 0}
+    assert delete(db, rule, batch=2)[0] == 0
 
 
 def test_the_rows_that_are_not_due_are_the_ones_that_stay(
-    opened: Open, owner: psycopg.Connection, tmp_path: Path
+    files: list[Path], opened: Open, owner: psycopg.Connection
 ) -> None:
-    files = old.fill(owner, tmp_path, NUMBER)
-    for rule in RULES:
-        delete(opened(), rule, Pace(batch=100))
+    for rule in old.DUE:
+        delete(opened(), rule)
     left = owner.execute(
         "SELECT (SELECT array_agg(payment_status ORDER BY expires_at) FROM public.calculator2_sessions),"
         " (SELECT bool_and(expires_at > now() - interval '90 days') FROM public.generated_reports),"
@@ -70,58 +74,62 @@ def test_the_rows_that_are_not_due_are_the_ones_that_stay(
     ).fetchone()
     # Paid for long ago, and pending still.
     assert left == (["completed", "pending"], True, True, True)
-    assert {name: len(rows) for name, rows in old.kept(owner).items()} == {
-        "calculator_sessions": 2,
-        "reports": 2,
-        "exports": 1,
-        "idle_conversations": 1,
-        "old_logs": 1,
-    }
+    assert {rule: len(rows) for rule, rows in old.kept(owner).items()} == {
+        **dict.fromkeys(old.DUE, 1), "calculator_sessions": 2, "reports": 2,
+    }  # fmt: skip
     assert sum(file.exists() for file in files) == 1
 
 
 DUE_MOMENTS = {
-    "calculator_sessions": "SELECT expires_at FROM public.calculator2_sessions"
-    " WHERE expires_at < now() AND payment_status <> 'completed' ORDER BY expires_at, id",
-    "reports": "SELECT expires_at FROM public.generated_reports"
-    " WHERE expires_at < now() - interval '90 days' ORDER BY expires_at, id",
-    "exports": "SELECT expires_at FROM vocabulary.export_history"
-    " WHERE expires_at < now() AND status = 'completed' ORDER BY expires_at, id",
-    "idle_conversations": "SELECT started_at FROM conversation.sessions"
-    " WHERE started_at < now() - interval '7 days' ORDER BY started_at, id",
+    "calculator_sessions": "expires_at FROM public.calculator2_sessions"
+    " WHERE expires_at < now() AND payment_status <> 'completed'",
+    "reports": "expires_at FROM public.generated_reports WHERE expires_at < now() - interval '90 days'",
+    "exports": "expires_at FROM vocabulary.export_history WHERE expires_at < now() AND status = 'completed'",
+    "idle_conversations": "started_at FROM conversation.sessions"
+    " WHERE started_at < now() - interval '7 days'",
 }
 
 
 @pytest.mark.parametrize("rule", DUE_MOMENTS)
-def test_the_oldest_go_first(rule: str, opened: Open, owner: psycopg.Connection, tmp_path: Path) -> None:
-    old.fill(owner, tmp_path, NUMBER)
-    before = [moment for (moment,) in owner.execute(DUE_MOMENTS[rule])]
-    left: list[list[object]] = []
+@pytest.mark.usefixtures("files")
+def test_the_oldest_go_first(rule: str, opened: Open, owner: psycopg.Connection) -> None:
+    def moments() -> list[object]:
+        return [moment for (moment,) in owner.execute(f"SELECT {DUE_MOMENTS[rule]} ORDER BY 1")]
 
-    def look(_: int) -> None:
-        left.append([moment for (moment,) in owner.execute(DUE_MOMENTS[rule])])
-
-    RULE[rule].delete(opened(), Pace(batch=2), look)
+    before, left = moments(), []
+    (step,) = (step for step in maintenance.steps(opened(), BatchOptions(2)) if step.job == rule)
+    step.run(lambda *_: left.append(moments()))
+    assert len(left) > 3
     for seen in left:
         assert seen == before[len(before) - len(seen) :]
     assert not left[-1]
 
 
+@pytest.mark.usefixtures("files")
 def test_a_pause_is_between_batches(
-    opened: Open, owner: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Open, owner: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old.fill(owner, tmp_path, NUMBER)
+    """The database's own sleeps, and the package's between files, are only counted."""
     slept: list[float] = []
     monkeypatch.setattr("carnivore_db.operations.retention.time.sleep", slept.append)
-    for name in ("calculator_sessions", "reports", "idle_conversations"):
-        slept.clear()
-        delete(opened(), RULE[name], Pace(batch=2, pause=0.25))
-        assert slept == [0.25] * 3, name
+    delete(opened(), "exports", pause=0.25)
+    assert slept == [0.25] * 6
+    owner.execute("CREATE TABLE public.pauses (seconds float)")
+    owner.execute("GRANT ALL ON public.pauses TO PUBLIC")
+    run_job = owner.execute("SELECT pg_get_functiondef('carnivore.run_job'::regproc)").fetchone()
+    assert run_job is not None
+    sleep = "PERFORM pg_sleep(extract(epoch FROM pause));"
+    assert run_job[0].count(sleep) == 1
+    owner.execute(run_job[0].replace(sleep, "INSERT INTO public.pauses VALUES (extract(epoch FROM pause));"))
+    for rule in ("calculator_sessions", "reports", "idle_conversations"):
+        delete(opened(), rule, batch=2, pause=0.25)
+        paused = owner.execute("DELETE FROM public.pauses RETURNING seconds").fetchall()
+        assert paused == [(0.25,)] * 3, rule
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_two_at_once_delete_each_row_once(
-    rule: Rule, opened: Open, owner: psycopg.Connection, tmp_path: Path
+@each
+def test_several_at_once_delete_each_row_once(
+    rule: str, opened: Open, owner: psycopg.Connection, tmp_path: Path
 ) -> None:
     old.fill(owner, tmp_path, 20)
     start = Barrier(3, timeout=60)
@@ -129,88 +137,111 @@ def test_two_at_once_delete_each_row_once(
     def work(_: int) -> int:
         db = opened()
         start.wait()
-        return rule.delete(db, Pace(batch=3), lambda _: None)
+        return delete(db, rule, batch=3)[0]
 
-    before = len(old.kept(owner)[rule.name])
+    before = len(old.kept(owner)[rule])
     with ThreadPoolExecutor(3) as threads:
         deleted = sum(threads.map(work, range(3)))
     # Of the logs one works and the others leave it to it, or find months gone that it counted.
-    deleted += rule.delete(opened(), Pace(batch=100), lambda _: None)
-    assert deleted == before - len(old.kept(owner)[rule.name]) == 40
+    deleted += delete(opened(), rule)[0]
+    assert deleted == before - len(old.kept(owner)[rule]) == 40
 
 
-def test_a_row_that_somebody_holds_is_gone_around(
-    opened: Open, owner: psycopg.Connection, tmp_path: Path, database: TestDatabase
-) -> None:
-    old.fill(owner, tmp_path, NUMBER)
+@pytest.mark.usefixtures("files")
+def test_a_row_that_somebody_holds_is_gone_around(opened: Open, database: TestDatabase) -> None:
     with database.connect() as other:
         other.execute("SELECT FROM public.generated_reports ORDER BY expires_at LIMIT 1 FOR UPDATE")
-        assert delete(opened(), RULE["reports"], Pace(batch=100))[0] == 2 * NUMBER - 1
-    assert delete(opened(), RULE["reports"], Pace(batch=100))[0] == 1
+        assert delete(opened(), "reports")[0] == 5
+    assert delete(opened(), "reports")[0] == 1
 
 
-def test_a_dry_run_counts_and_changes_nothing(run: Run, owner: psycopg.Connection, tmp_path: Path) -> None:
-    files = old.fill(owner, tmp_path, NUMBER)
+def test_a_dry_run_counts_and_changes_nothing(files: list[Path], run: Run, owner: psycopg.Connection) -> None:
     before = everything(owner)
     outcome = run("cleanup", "--dry-run", "--json")
     assert outcome.exit_code == 0, outcome.output
-    assert json.loads(outcome.stdout) == dict.fromkeys(old.DUE, 2 * NUMBER)
+    assert json.loads(outcome.stdout) == old.DELETED
     assert run("cleanup", "--dry-run").exit_code == 0
     assert everything(owner) == before
     assert all(file.exists() for file in files)
 
 
-def test_cleanup_does_what_the_dry_run_said(run: Run, owner: psycopg.Connection, tmp_path: Path) -> None:
-    old.fill(owner, tmp_path, NUMBER)
+@pytest.mark.usefixtures("files")
+def test_cleanup_does_what_the_dry_run_said(run: Run) -> None:
     found = json.loads(run("cleanup", "--batch", "2", "--json").stdout)
-    assert {step["job"]: step["did"]["deleted"] for step in found["steps"]} == dict.fromkeys(
-        old.DUE, 2 * NUMBER
-    )
+    assert {step["job"]: step["did"]["deleted"] for step in found["steps"]} == old.DELETED
     assert set(json.loads(run("cleanup", "--dry-run", "--json").stdout).values()) == {0}
 
 
-def test_the_grace_of_reports_is_a_setting(run: Run, owner: psycopg.Connection, tmp_path: Path) -> None:
-    old.fill(owner, tmp_path, NUMBER)
-    for days, due in (("365", NUMBER), ("90", 2 * NUMBER), ("0", 2 * NUMBER + 1)):
-        counted = run("cleanup", "--dry-run", "--json", CARNIVORE_DB_REPORTS_GRACE_DAYS=days)
-        assert json.loads(counted.stdout)["reports"] == due
+@pytest.mark.usefixtures("files")
+def test_the_grace_of_reports_is_a_setting(run: Run, opened: Open) -> None:
+    for days, number in ((365, 3), (90, 6), (0, 7)):
+        counted = run("cleanup", "--dry-run", "--json", CARNIVORE_DB_REPORTS_GRACE_DAYS=str(days))
+        assert json.loads(counted.stdout)["reports"] == number
+    assert [delete(opened(reports_grace_days=days), "reports")[0] for days in (365, 90, 0)] == [3, 3, 1]
 
 
-def test_logs_that_are_archived_first_are_left_to_the_archive(
-    opened: Open, owner: psycopg.Connection, tmp_path: Path
+@pytest.mark.parametrize(
+    ("rule", "view", "left"),
+    [
+        ("calculator_sessions", "due_calculator_sessions", 6),
+        ("reports", "due_reports", 6),
+        ("idle_conversations", "due_sessions", 6),
+        ("old_logs", "due_log_rows", 3),
+        ("old_logs", "due_log_months", 3),
+    ],
+)
+@pytest.mark.usefixtures("files")
+def test_counted_and_deleted_is_what_one_view_finds(
+    rule: str, view: str, left: int, opened: Open, owner: psycopg.Connection
 ) -> None:
-    old.fill(owner, tmp_path, NUMBER)
-    db, before = opened(archive_logs=True), old.kept(owner)
-    with pytest.raises(ArchiveFirst, match=f"{2 * NUMBER} old logs"):
-        delete(db, RULE["old_logs"], Pace(batch=100))
-    assert old.kept(owner) == before
-    delete(opened(), RULE["old_logs"], Pace(batch=100))
-    assert delete(db, RULE["old_logs"], Pace(batch=100)) == (0, [])
-
-
-def test_a_failed_batch_of_the_chat_is_in_its_log_without_a_text(
-    opened: Open, owner: psycopg.Connection, tmp_path: Path
-) -> None:
-    old.fill(owner, tmp_path, NUMBER)
+    (finds,) = owner.execute(
+        "SELECT pg_get_viewdef(%s::text::regclass)", [f"carnivore.{view}"]
+    ).fetchone() or ("",)
     owner.execute(
-        "CREATE FUNCTION public.fail() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN RAISE EXCEPTION 'geheim' USING ERRCODE = '23514', CONSTRAINT = 'a_rule'; END $$;"
-        "CREATE TRIGGER fail BEFORE DELETE ON conversation.sessions"
-        " FOR EACH ROW EXECUTE FUNCTION public.fail()"
+        f"CREATE OR REPLACE VIEW carnivore.{view} AS SELECT * FROM ({finds.rstrip(';')}) AS due WHERE false"
     )
-    with pytest.raises(errors.InvalidInput):
-        delete(opened(), RULE["idle_conversations"], Pace(batch=2))
-    logged = owner.execute("SELECT metadata FROM conversation.logs WHERE level = 'error'").fetchall()
-    ((metadata,),) = logged
-    assert metadata.pop("job_id")
-    assert metadata == {"job": "delete_expired_sessions", "sqlstate": "23514", "rule": "a_rule"}
+    db = opened()
+    assert due(db) == old.DELETED | {rule: 6 - left}
+    assert delete(db, rule)[0] == 6 - left
+
+
+@pytest.mark.usefixtures("files")
+def test_logs_that_are_archived_first_are_left_to_the_archive(
+    opened: Open, owner: psycopg.Connection
+) -> None:
+    db, before = opened(archive_logs=True), old.kept(owner)
+    with pytest.raises(ArchiveFirst, match="6 old logs"):
+        delete(db, "old_logs")
+    assert old.kept(owner) == before
+    delete(opened(), "old_logs")
+    assert delete(db, "old_logs") == (0, [])
+
+
+@pytest.mark.usefixtures("files")
+def test_a_failed_batch_is_told_by_its_codes_and_logged_without_a_text(
+    opened: Open, owner: psycopg.Connection
+) -> None:
+    old.stumble(owner)
+    with pytest.raises(JobFailed) as failed:
+        delete(opened(), "idle_conversations", batch=2)
+    assert (failed.value.job, failed.value.reason) == ("idle_conversations", "23514 a_rule")
+    assert old.failures(owner) == [{"job": "idle_conversations", "sqlstate": "23514", "rule": "a_rule"}]
+
+
+def test_a_job_that_there_is_not_can_neither_be_counted_nor_run(opened: Open) -> None:
+    db = opened()
+    for job in ("nosuch", "fold"):  # which deletes nothing
+        with pytest.raises(JobNotFound):
+            jobs.count_due(db.engine, job, db.settings)
+    with pytest.raises(JobNotFound):
+        jobs.run(db.engine, "nosuch", db.settings, batch=1)
 
 
 def test_files_on_another_machine_are_a_failure_and_stay_due(
     run: Run, owner: psycopg.Connection, tmp_path: Path
 ) -> None:
     """The default location is a folder: where maintain runs, it may not be there."""
-    files = old.fill(owner, tmp_path / "here", NUMBER)
+    files = old.fill(owner, tmp_path / "here")
     (tmp_path / "here").rename(tmp_path / "there")
     outcome = run("cleanup", "--json")
     assert outcome.exit_code == 1
@@ -228,10 +259,11 @@ def test_where_nothing_is_exported_the_extra_is_not_needed(
     opened: Open, owner: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing() -> None:
-        raise LookupError("exports need an extra")
+        with extra("exports"):
+            raise ModuleNotFoundError(name="fpdf")
 
-    monkeypatch.setattr(retention, "_export_worker", missing)
-    assert delete(opened(), RULE["exports"], Pace(batch=2))[0] == 0
-    old.fill(owner, tmp_path, NUMBER)
-    with pytest.raises(LookupError, match="exports need"):
-        delete(opened(), RULE["exports"], Pace(batch=2))
+    monkeypatch.setattr(retention, "_worker", missing)
+    assert delete(opened(), "exports")[0] == 0
+    old.fill(owner, tmp_path)
+    with pytest.raises(ConfigurationError, match=r"carnivore-db\[exports\]"):
+        delete(opened(), "exports")

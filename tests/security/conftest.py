@@ -24,6 +24,8 @@ def planted(request: pytest.FixtureRequest) -> Iterator[TestDatabase]:
 def connection(planted: TestDatabase) -> Iterator[psycopg.Connection]:
     with planted.connect() as made:
         made.prepare_threshold = None  # the schema changes under its statements
+        made.execute("SET statement_timeout = '20s'")  # a damaged loop may never end
+        made.commit()
         yield made
         made.rollback()
 

@@ -136,15 +136,39 @@ def the_cleanup_deletes_open_sessions_that_nobody_touched_for_seven_days(s: Sess
             the_law(s)
 
 
-@promise(f"{' '.join(JOBS)} EXECUTE service_role")
+@promise(f"{' '.join(JOBS)} log_failed_job EXECUTE service_role")
 def a_job_needs_no_right_of_the_services_but_to_run_it(s: Session) -> None:
     tables = f"{PROFILES}, {SESSIONS}, {MESSAGES}, {ARCHIVE}, {LOGS}"
     s.superuser.allows(f"REVOKE ALL ON {tables} FROM service_role")
-    for job in JOBS:
+    failed = f"log_failed_job('fold', '{NO_ONE}', now(), '55P03', NULL)"
+    for call in (*(f"{job}()" for job in JOBS), failed):
         for persona in SERVICES:
             with s.undone():
-                s.as_(persona).allows(f"SELECT conversation.{job}()", rows=1)
-        s.as_("ada").refused(f"SELECT conversation.{job}()")
+                s.as_(persona).allows(f"SELECT conversation.{call}", rows=1)
+        s.as_("ada").refused(f"SELECT conversation.{call}")
+
+
+@promise(f"log_failed_job {LOGS} clause")
+def a_failed_job_is_logged_with_its_rule_and_no_row(s: Session) -> None:
+    for persona in (*SERVICES, *OWNERS):
+        with s.undone():
+            known = [key for (key,) in s.superuser.rows(f"SELECT id FROM {LOGS}")]
+            before = s.superuser.value("SELECT clock_timestamp()")
+            given = "repeat('x', 101), %s, '2026-01-01 00:00+00', '55P03', 'a_rule'"
+            s.as_(persona).allows(f"SELECT conversation.log_failed_job({given})", [NO_ONE], rows=1)
+            level, kind, metadata = s.superuser.row(
+                f"SELECT level, event_type, metadata FROM {LOGS} WHERE id <> ALL (%s)", [known]
+            )
+            assert (level, kind) == ("error", "cleanup_job_failed")
+            finished = datetime.fromisoformat(metadata.pop("finished_at"))
+            assert before < finished < s.superuser.value("SELECT clock_timestamp()")
+            assert metadata == {
+                "job": "x" * 100,
+                "job_id": NO_ONE,
+                "started_at": "2026-01-01T00:00:00+00:00",
+                "sqlstate": "55P03",
+                "rule": "a_rule",
+            }
 
 
 @promise("run_job clause EXECUTE service_role")
@@ -237,7 +261,7 @@ def old_logs_go_with_their_month_and_those_of_no_month_in_batches(s: Session) ->
             for batch, deleted, months in ((3, 3, [ended]), (3, 2, []), (3, 0, [])):
                 found, metadata = run(s, "delete_old_logs", batch, persona)
                 dropped = 2 * len(months)
-                assert (found, metadata["deleted"]) == (deleted, deleted + dropped)
+                assert found == metadata["deleted"] == deleted + dropped
                 assert metadata["partitions"] == months
                 every += 1 - deleted - dropped
                 assert s.superuser.value(f"SELECT count(*) FROM {LOGS}") == every

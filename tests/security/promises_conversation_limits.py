@@ -276,3 +276,26 @@ def messages_are_as_free_as_the_service_says(s: Session) -> None:
             s.as_("service").allows(LIMIT.format("allowed = 31", "messages"), rows=1)
             s.as_(persona).allows(_one_more(SCENE_OPEN), rows=1)
             s.as_(persona).refused(_one_more(SCENE_OPEN), **TOO_FAST)
+
+
+@promise("check_erasure refuse_departed limit_completions refuse_truncate table_of SECURITY DEFINER")
+def a_guard_asks_with_its_owners_rights(s: Session) -> None:
+    """What its caller may read does not open or close it."""
+    s.superuser.allows(f"GRANT TRUNCATE, UPDATE ON {MESSAGES} TO service_role")
+    s.superuser.allows(f"REVOKE SELECT ON conversation.profiles, {LIMITS} FROM authenticated, service_role")
+    broken = {"sqlstate": "23000"}
+    for persona in SERVICES:
+        s.as_(persona).refused(f"TRUNCATE {MESSAGES}", constraint="append_only", **broken)
+        change = f"UPDATE {MESSAGES} SET content = '[erased]'"
+        s.as_(persona).refused(change, constraint="messages_immutable", **broken)
+    s.as_("superuser").allows(completed(MONDAY, times=3), rows=3)
+    for persona in ("ada", *SERVICES):
+        s.as_(persona).refused(COMPLETE, **OVER)
+    s.superuser.allows("UPDATE conversation.profiles SET deleted_at = now()")
+    said = f"INSERT INTO {MESSAGES} (session_id, role, chat_type, content)"
+    for persona in SERVICES:
+        s.as_(persona).refused(
+            f"{said} VALUES ('{SCENE_OPEN}', 'main_assistant', 'main', 'Ja.')",
+            constraint="profile_deleted",
+            **broken,
+        )

@@ -106,8 +106,8 @@ def _no_name_of_the_callers_runs(s: Session, *, deed: Deed, personas: str) -> No
 def _deed(personas: str, about: str) -> Callable[[Deed], Deed]:
     """What these do runs nothing that their search path names.
 
-    Learners are missing, and readers of user_sessions: their policies ask auth.uid() and auth.email(), which on
-    Supabase are not ours.
+    Learners are missing, and readers of user_sessions: their policies ask auth.uid() and auth.email(), which
+    on Supabase are not ours.
     """
 
     def register(deed: Deed) -> Deed:
@@ -315,7 +315,7 @@ def _own(tables: set[str]) -> tuple[tuple[str, str, str], ...]:
     return tuple(("ada", table, f"{owner(table)}::text") for table in sorted(tables))
 
 
-LEARNING = "users sessions user_progress before_change after_change ended days streaks change sums moved marks progress"
+LEARNING = "users sessions user_progress before_change after_change ended days streaks change sums moved"
 AREAS = (
     Area(
         schema="public",
@@ -345,7 +345,7 @@ AREAS = (
         does=partial(_learns, EVE),
         doers=("eve", "service"),
         path="pg_temp, vocabulary, pg_catalog",
-        shadows=LEARNING,
+        shadows=f"{LEARNING} marks progress",
         columns=f"LIKE {SITTINGS}",
         kinds="date uuid record jsonb",
         tables=" ".join(sorted(LEARNERS)),

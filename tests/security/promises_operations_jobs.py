@@ -5,20 +5,58 @@ from datetime import UTC, datetime, timedelta
 from tests.security.personas import OWNERS, SERVICES, Session
 from tests.security.registry import promise
 from tests.security.rows import Row
-from tests.security.rules import CHECK, UNIQUE, counter_examples, defaults, good_rows, required
+from tests.security.rules import CHECK, FOREIGN, UNIQUE, counter_examples, defaults, good_rows, required
 
 CALCULATORS, REPORTS, JOBS = "public.calculator2_sessions", "public.generated_reports", "carnivore.jobs"
 DEFAULTS = {"access_log": "public.report_access_log_default", "logs": "conversation.logs_default"}
 KEYS = "SELECT id FROM {} ORDER BY id"
 
+AREAS, PARTITIONED = "carnivore.areas", "carnivore.partitioned_tables"
 BAD: dict[tuple[str, str, str], list[Row]] = {
     (JOBS, "jobs_pkey", UNIQUE): [{"job": "fold"}],
     (JOBS, "every_positive", CHECK): [{"every": "0"}, {"every": "-1 day"}],
+    (JOBS, "batch_not_negative", CHECK): [{"batch": -1}],
+    (JOBS, "jobs_area_fkey", FOREIGN): [{"area": "nothing"}],
+    (AREAS, "areas_pkey", UNIQUE): [{"area": "weekly"}],
+    (PARTITIONED, "partitioned_tables_pkey", UNIQUE): [{"parent": "conversation.logs"}],
+    (PARTITIONED, "partitioned_tables_area_fkey", FOREIGN): [{"area": "nothing"}],
 }
 counter_examples(BAD)
-good_rows({JOBS: [{"every": "1 microsecond"}, {"last_error": None, "last_result": None}]})
-required({JOBS: "every created_at"})
-defaults({JOBS: (("job",), "every = '2 days' AND created_at = now()")})
+good_rows(
+    {
+        JOBS: [{"every": "1 microsecond"}, {"last_error": None, "last_result": None}, {"batch": 0}],
+        PARTITIONED: [{"kept": None}],
+    }
+)
+required(
+    {
+        JOBS: "every created_at area position description",
+        AREAS: "schemas",
+        PARTITIONED: "area holds",
+    }
+)
+defaults(
+    {
+        JOBS: (
+            ("job",),
+            (
+                "every = '2 days' AND created_at = now() AND area = 'platform' AND position = 0"
+                " AND description = '' AND call IS NULL AND batch IS NULL AND due IS NULL"
+            ),
+        )
+    }
+)
+
+
+@promise(f"{AREAS} {PARTITIONED} {JOBS} jobs_area_fkey partitioned_tables_area_fkey DELETE")
+def what_an_area_registered_goes_with_it(s: Session) -> None:
+    for persona in OWNERS:
+        with s.undone():
+            s.as_(persona).allows(f"DELETE FROM {AREAS} WHERE area = 'weekly'", rows=1)
+            for table in (JOBS, PARTITIONED):
+                left = {area for (area,) in s.superuser.rows(f"SELECT area FROM {table}")}
+                assert "weekly" not in left
+                assert "conversation" in left
 
 
 def _keys(s: Session, table: str) -> list[int]:

@@ -144,8 +144,22 @@ GOOD: dict[str, Row] = {
         "filters": Jsonb({"type": "vocabulary"}),
     },
     # The owner's alone.
+    "carnivore.areas": {"area": "new_area", "schemas": ["public"]},
+    "carnivore.partitioned_tables": {
+        "parent": "public.new_log",
+        "area": "weekly",
+        "holds": "Entries",
+        "kept": "1 year",
+    },
     "carnivore.jobs": {
         "job": "new_job",
+        "area": "weekly",
+        "position": 1,
+        "description": "something new",
+        "call": "SELECT 0",
+        "batch": 5,
+        "due": "SELECT 0",
+        "on_failure": "SELECT 0",
         "every": "1 day",
         "last_started_at": NOW,
         "last_finished_at": NOW,

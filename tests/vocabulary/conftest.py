@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from carnivore_db import Database
+from tests.support.callers import SyncCaller
 from tests.support.databases import TestDatabase, empty
 from tests.support.fixtures import (  # noqa: F401 - fixtures
     area_database,
@@ -30,3 +31,10 @@ def jobs(empty_database: TestDatabase) -> Iterator[Database]:
     made = Database(empty_database.app_url)
     yield made
     made.close()
+
+
+@pytest.fixture
+def sync(empty_database: TestDatabase) -> Iterator[SyncCaller]:
+    """Beside jobs."""
+    with SyncCaller(empty_database.app_url) as made:
+        yield made

@@ -1,25 +1,20 @@
 """The law of user_progress: at every commit it equals what the learner's ended sessions add up to."""
 
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime
 
 import psycopg
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from psycopg import errors
 
-from tests.support import learning, progress_law
+from tests.support import laws, progress_law
+from tests.support.changing import add_people
 from tests.support.databases import Shape, TestDatabase
-from tests.support.learning import OPERATIONS, Learning
+from tests.vocabulary.learning import OPERATIONS, Learning
 
-Operation = Callable[[Learning, random.Random], None]
 ENDED = "SELECT FROM vocabulary.sessions WHERE user_id IS NOT NULL AND ended_at IS NOT NULL"
-CHANGES = st.sampled_from(OPERATIONS)
 
 
 @pytest.fixture(scope="module")
@@ -60,35 +55,18 @@ def progress(tx: psycopg.Connection, columns: str, who: str = "ada") -> tuple[ob
 
 
 def test_the_law_holds_after_every_operation(connection: psycopg.Connection) -> None:
-    class Progress(RuleBasedStateMachine):
-        def __init__(self) -> None:
-            super().__init__()
-            connection.rollback()
-            self.learning = Learning(connection)
-            for _ in range(2):
-                learning.add_learners(self.learning, random.Random(1))  # noqa: S311 - the same each time
+    def begin() -> Learning:
+        learning = Learning(connection)
+        for _ in range(2):
+            add_people(learning, random.Random(1))  # noqa: S311 - the same each time
+        return learning
 
-        @rule(change=CHANGES, choose=st.randoms())
-        def change(self, change: Operation, choose: random.Random) -> None:
-            change(self.learning, choose)
-
-        @rule(changes=st.lists(CHANGES, min_size=1, max_size=3), choose=st.randoms())
-        def change_and_take_back(self, changes: list[Operation], choose: random.Random) -> None:
-            before = progress_law.see(connection)
-            with connection.transaction(force_rollback=True):
-                for change in changes:
-                    change(self.learning, choose)
-            assert progress_law.see(connection) == before
-
-        @invariant()
-        def the_law(self) -> None:
-            progress_law.assert_holds(connection)
-
-        def teardown(self) -> None:
-            connection.rollback()
-
-    run_state_machine_as_test(
-        Progress, settings=settings(max_examples=25, stateful_step_count=25, deadline=None)
+    laws.holds_after_every_change(
+        connection,
+        begin,
+        OPERATIONS,
+        lambda: progress_law.assert_holds(connection),
+        see=lambda: progress_law.see(connection),
     )
 
 
@@ -96,25 +74,16 @@ def test_the_law_holds_after_every_operation(connection: psycopg.Connection) -> 
 def test_the_law_holds_after_ten_thousand_operations(
     plain_database: TestDatabase, record_property: Callable[[str, object], None]
 ) -> None:
-    choose = random.Random(20281231)  # noqa: S311 - a test's choice, repeatable
-    done: Counter[str] = Counter()
-    counted = 0
     with plain_database.connect() as connection:
-        made = Learning(connection)
-        while done.total() < 10_000:
-            change = choose.choice(OPERATIONS)
-            with connection.transaction(force_rollback=choose.random() < 0.1):
-                change(made, choose)
-            done[change.__name__] += 1
-            connection.commit()
-            if done.total() % 5 == 0:
-                progress_law.assert_holds(connection)
-                counted += len(connection.execute(ENDED).fetchall())
-        progress_law.assert_holds(connection)
-    assert done.total() >= 10_000
-    assert set(done) == {operation.__name__ for operation in OPERATIONS}
-    assert counted > 10_000  # at each look there were some sessions to count, five or more on average
-    record_property("operations", dict(done))
+        done = laws.holds_after_ten_thousand_changes(
+            connection,
+            Learning(connection),
+            OPERATIONS,
+            lambda: progress_law.assert_holds(connection),
+            counted=ENDED,
+            seed=20281231,
+        )
+    record_property("operations", done)
 
 
 def test_days_in_a_row_are_utcs_and_their_longest_run_is_kept(tx: psycopg.Connection) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
@@ -11,7 +10,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from carnivore_db import Database, errors
+from carnivore_db import Database
 from carnivore_db.vocabulary.keys import api_keys
 from carnivore_db.vocabulary.keys import jobs as key_jobs
 from carnivore_db.vocabulary.keys.encryption import Keyring
@@ -25,12 +24,6 @@ from tests.vocabulary.samples import KEYS, NEW, OLD, SERVICE, new_learner, set_k
 
 MORE = {**KEYS, "third": b"3" * 32}
 THIRD = Keyring(MORE, "third")
-
-
-@pytest.fixture
-def sync(empty_database: TestDatabase) -> Iterator[SyncCaller]:
-    with SyncCaller(empty_database.app_url) as made:
-        yield made
 
 
 def with_keys(caller: SyncCaller, number: int, keyring: Keyring = OLD) -> list[UUID]:
@@ -271,10 +264,3 @@ def test_a_killed_run_loses_nothing_and_the_next_one_ends_it(
     assert key_jobs.reencrypt(jobs, NEW, batch=3) == Reencrypted(done=5)
     assert outdated(owner) == 0
     assert_readable(sync, learners)
-
-
-def test_a_batch_out_of_bounds_is_refused(jobs: Database) -> None:
-    for batch in (0, -1, 100_001, True, "5", None):
-        with pytest.raises(errors.InvalidInput) as caught:
-            key_jobs.reencrypt(jobs, NEW, batch=batch)  # type: ignore[arg-type]
-        assert caught.value.field == "batch"

@@ -1,6 +1,5 @@
 """Periodic validation of learners' keys: whose are due, what is noted, and what the next run finds."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from uuid import UUID
 
@@ -14,17 +13,10 @@ from carnivore_db.vocabulary.keys import jobs as key_jobs
 from carnivore_db.vocabulary.keys.jobs import Revalidated
 from carnivore_db.vocabulary.models import Provider
 from tests.support.callers import SyncCaller
-from tests.support.databases import TestDatabase
 from tests.support.hostile import MARK
 from tests.vocabulary.samples import NEW, SERVICE, new_learner, refused, set_key, taken
 
 NOW, DAY = timedelta(0), timedelta(days=1)
-
-
-@pytest.fixture
-def sync(empty_database: TestDatabase) -> Iterator[SyncCaller]:
-    with SyncCaller(empty_database.app_url) as made:
-        yield made
 
 
 def with_key(caller: SyncCaller, owner: psycopg.Connection, days: int | None = None) -> UUID:

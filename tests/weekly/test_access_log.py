@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from carnivore_db import errors
-from carnivore_db.kit.paging import Cursor, Page
+from carnivore_db.kit.paging import Page
 from carnivore_db.weekly import access_log
 from carnivore_db.weekly.access_log import Access
 from tests.support.callers import Caller
@@ -132,73 +132,6 @@ def test_a_batch_leaves_the_way_of_counting_as_it_was(caller: Caller, owner: psy
 
     caller.run(SERVICE, body)
     assert (one(owner, PENDING), one(owner, COUNTED, made.id)) == (1, 1)
-
-
-def walk(caller: Caller, report_id: int, limit: int, between: Callable[[], None]) -> list[int]:
-    """All ids of a history, page by page."""
-    found: list[int] = []
-    after: Cursor | None = None
-    while True:
-        page = caller.call(SERVICE, access_log.history, report_id, limit=limit, after=after)
-        found += [access.id for access in page.rows]
-        assert len(found) <= 1000  # pages that repeat would never end
-        if page.next is None:
-            return found
-        assert len(page.rows) == limit
-        after = page.next
-        between()
-
-
-@pytest.mark.parametrize("limit", [1, 3, 4])
-def test_pages_neither_repeat_nor_hide_an_access(
-    caller: Caller, owner: psycopg.Connection, limit: int
-) -> None:
-    made, other = issue_report(caller), issue_report(caller)
-    moments = [NOON + timedelta(minutes=minute) for minute in (0, 1, 1, 1, 1, 1, 2, 60 * 24 * 20, 3, 3, 2, 2)]
-    record(caller, made.id, *moments)
-    record(caller, other.id, *moments)
-    rows = owner.execute(
-        "SELECT id FROM public.report_access_log WHERE report_id = %s ORDER BY accessed_at DESC, id DESC",
-        [made.id],
-    ).fetchall()
-    there = [row["id"] for row in rows]
-
-    def somebody_reads() -> None:
-        for moment in (NOON - timedelta(days=1), *moments, NOON + timedelta(days=300)):
-            caller.call(SERVICE, access_log.record, made.id, accessed_at=moment)
-
-    calls = 0
-
-    def between() -> None:
-        nonlocal calls
-        if calls < 3:
-            somebody_reads()
-        calls += 1
-
-    found = walk(caller, made.id, limit, between)
-    assert calls >= 3
-    assert len(found) == len(set(found))
-    assert [access for access in found if access in there] == there
-    assert walk(caller, made.id, limit, lambda: None) == walk(caller, made.id, 1000, lambda: None)
-
-
-def test_a_last_page_that_is_full_is_the_last(caller: Caller) -> None:
-    made = issue_report(caller)
-    record(caller, made.id, *[NOON] * 4)
-    page = caller.call(SERVICE, access_log.history, made.id, limit=4)
-    assert (len(page.rows), page.next) == (4, None)
-    page = caller.call(SERVICE, access_log.history, made.id, limit=3)
-    assert page.next == Cursor(NOON, page.rows[-1].id)
-
-
-def test_a_cursor_means_the_same_in_every_time_zone(caller_in: Callable[[str], Caller]) -> None:
-    there, here = caller_in("Pacific/Auckland"), caller_in("America/Los_Angeles")
-    made = issue_report(here)
-    record(here, made.id, *(NOON + timedelta(hours=hour) for hour in range(6)))
-    first = there.call(SERVICE, access_log.history, made.id, limit=3)
-    second = here.call(SERVICE, access_log.history, made.id, limit=3, after=first.next)
-    hours = [access.accessed_at.astimezone(UTC).hour for access in first.rows + second.rows]
-    assert hours == [17, 16, 15, 14, 13, 12]
 
 
 def test_a_visitor_has_no_business_here(caller: Caller) -> None:

@@ -2,23 +2,16 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import psycopg
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from tests.support import reports
+from tests.support import laws, reports
 from tests.support.databases import Shape
 
-MOMENTS = st.datetimes(
-    min_value=datetime(2000, 1, 1),  # noqa: DTZ001 - the strategy adds the zone
-    max_value=datetime(2099, 12, 31),  # noqa: DTZ001 - the strategy adds the zone
-    timezones=st.just(UTC),
-)
-YEAR_2031 = datetime(2031, 5, 1, tzinfo=UTC)
-MODES = st.sampled_from(["immediate", "deferred"])
+YEAR_2000, YEAR_2031 = datetime(2000, 1, 1, tzinfo=UTC), datetime(2031, 5, 1, tzinfo=UTC)
+MODES = ("immediate", "deferred")
 
 
 @pytest.fixture(scope="module")
@@ -27,77 +20,69 @@ def connection(plain_shape: Shape, plain_template: str) -> Iterator[psycopg.Conn
         yield opened
 
 
-def test_the_law_holds_after_every_operation(connection: psycopg.Connection) -> None:
-    class Counting(RuleBasedStateMachine):
-        def __init__(self) -> None:
-            super().__init__()
-            connection.rollback()
-            self.tokens = reports.make(connection, 4)
-
-        def as_role(self, role: str, mode: str) -> None:
-            connection.execute(
-                "SELECT set_config('role', %s, true), set_config('carnivore.access_counting', %s, true)",
-                [role, mode],
-            )
-
-        def pick(self, place: int) -> int:
-            return sorted(self.tokens)[place % len(self.tokens)]
-
-        @rule(place=st.integers(0, 3), mode=MODES)
-        def open(self, place: int, mode: str) -> None:
-            if self.tokens:
-                self.as_role("anon", mode)
-                connection.execute("SELECT public.open_report(%s)", [self.tokens[self.pick(place)]])
-
-        @rule(places=st.lists(st.integers(0, 3), max_size=20), at=st.none() | MOMENTS, mode=MODES)
-        def insert_batch(self, places: list[int], at: datetime | None, mode: str) -> None:
-            """Late rows, early rows, rows of months without a partition, and none at all."""
-            if self.tokens:
-                self.as_role("service_role", mode)
-                connection.execute(
-                    "INSERT INTO public.report_access_log (report_id, accessed_at)"
-                    " SELECT unnest(%s::bigint[]), coalesce(%s::timestamptz, now())",
-                    [[self.pick(place) for place in places], at],
-                )
-
-        @rule(place=st.integers(0, 3), mode=MODES, number=st.integers(1, 10**6))
-        def insert_into_the_default_partition(self, place: int, mode: str, number: int) -> None:
-            if self.tokens:
-                self.as_role("none", mode)
-                connection.execute(
-                    "INSERT INTO public.report_access_log_default (id, report_id, accessed_at)"
-                    " VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-                    [
-                        -number,
-                        self.pick(place),
-                        datetime(2031, 5, 1, tzinfo=UTC) + timedelta(hours=number % 9),
-                    ],
-                )
-
-        @rule(batch=st.integers(1, 4))
-        def fold(self, batch: int) -> None:
-            self.as_role("service_role", "immediate")
-            connection.execute("SELECT public.fold_report_access(%s)", [batch])
-
-        @rule(place=st.integers(0, 3))
-        def delete(self, place: int) -> None:
-            if len(self.tokens) > 1:
-                gone = self.pick(place)
-                self.as_role("service_role", "immediate")
-                connection.execute("DELETE FROM public.generated_reports WHERE id = %s", [gone])
-                del self.tokens[gone]
-
-        @invariant()
-        def the_law(self) -> None:
-            self.as_role("none", "immediate")
-            assert connection.execute(reports.BROKEN).fetchall() == []
-
-        def teardown(self) -> None:
-            connection.rollback()
-
-    run_state_machine_as_test(
-        Counting, settings=settings(max_examples=40, stateful_step_count=25, deadline=None)
+def as_role(tx: psycopg.Connection, role: str, mode: str = "immediate") -> None:
+    tx.execute(
+        "SELECT set_config('role', %s, true), set_config('carnivore.access_counting', %s, true)", [role, mode]
     )
+
+
+def made(tx: psycopg.Connection) -> dict[int, str]:
+    """The tokens of the reports by id; one at least is never deleted."""
+    as_role(tx, "none")
+    return dict(tx.execute("SELECT id, access_token FROM public.generated_reports ORDER BY id").fetchall())
+
+
+def open_one(tx: psycopg.Connection, choose: Random) -> None:
+    token = choose.choice([*made(tx).values()])
+    as_role(tx, "anon", choose.choice(MODES))
+    tx.execute("SELECT public.open_report(%s)", [token])
+
+
+def insert_a_batch(tx: psycopg.Connection, choose: Random) -> None:
+    """Late rows, early rows, rows of months without a partition, and none at all."""
+    ids = choose.choices([*made(tx)], k=choose.randrange(21))
+    moment = YEAR_2000 + timedelta(days=36_524) * choose.random()
+    as_role(tx, "service_role", choose.choice(MODES))
+    tx.execute(
+        "INSERT INTO public.report_access_log (report_id, accessed_at)"
+        " SELECT unnest(%s::bigint[]), coalesce(%s::timestamptz, now())",
+        [ids, choose.choice((None, moment))],
+    )
+
+
+def insert_into_the_default_partition(tx: psycopg.Connection, choose: Random) -> None:
+    report, number = choose.choice([*made(tx)]), choose.randint(1, 10**6)
+    as_role(tx, "none", choose.choice(MODES))
+    tx.execute(
+        "INSERT INTO public.report_access_log_default (id, report_id, accessed_at)"
+        " VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+        [-number, report, YEAR_2031 + timedelta(hours=number % 9)],
+    )
+
+
+def fold(tx: psycopg.Connection, choose: Random) -> None:
+    as_role(tx, "service_role")
+    tx.execute("SELECT public.fold_report_access(%s)", [choose.randint(1, 4)])
+
+
+def delete(tx: psycopg.Connection, choose: Random) -> None:
+    ids = [*made(tx)]
+    as_role(tx, "service_role")
+    gone = choose.sample(ids, min(1, len(ids) - 1))
+    tx.execute("DELETE FROM public.generated_reports WHERE id = ANY(%s)", [gone])
+
+
+def test_the_law_holds_after_every_operation(connection: psycopg.Connection) -> None:
+    def begin() -> psycopg.Connection:
+        reports.make(connection, 4)
+        return connection
+
+    def check() -> None:
+        as_role(connection, "none")
+        assert connection.execute(reports.BROKEN).fetchall() == []
+
+    changes = (open_one, insert_a_batch, insert_into_the_default_partition, fold, delete)
+    laws.holds_after_every_change(connection, begin, changes, check, examples=40)
 
 
 def test_in_immediate_mode_the_column_is_right_after_any_insert(connection: psycopg.Connection) -> None:

@@ -1,19 +1,22 @@
 """Stripe's events: what each does to the session that it is about, and what the ledger keeps."""
 
 from decimal import Decimal
-from typing import Any
+from itertools import product
+from typing import Any, get_args
 from uuid import uuid4
 
 import psycopg
 import pytest
 
 from carnivore_db import errors
-from carnivore_db.weekly import assessments, payments, sessions
+from carnivore_db.weekly import assessments, calculator, payments, sessions
+from carnivore_db.weekly.models import PaymentStatus
 from carnivore_db.weekly.payments import Target
 from tests.support.callers import Caller
 from tests.weekly.samples import NOBODY, SERVICE, VISITOR, start_session, submit_assessment
 from tests.weekly.stripe_payloads import (
     TABLES,
+    Bought,
     buy,
     checkout,
     deliver,
@@ -25,6 +28,46 @@ from tests.weekly.stripe_payloads import (
 )
 
 PAYMENT_COLUMNS = {"user_sessions": "stripe_payment_id", "cw_assessment_sessions": "stripe_payment_intent_id"}
+
+
+STATES = get_args(PaymentStatus)
+# From pending, the states on the way to a state.
+WAYS = {
+    "pending": [],
+    "completed": ["completed"],
+    "failed": ["failed"],
+    "refunded": ["completed", "refunded"],
+}
+ALLOWED = {
+    ("pending", "completed"),
+    ("pending", "failed"),
+    ("failed", "pending"),
+    ("failed", "completed"),
+    ("completed", "refunded"),
+} | {(state, state) for state in STATES}
+
+
+@pytest.mark.parametrize("area", [sessions, calculator])
+def test_every_change_of_payment_is_allowed_or_refused_by_name(
+    caller: Caller, owner: psycopg.Connection, area: Any
+) -> None:
+    table = "user_sessions" if area is sessions else "calculator2_sessions"
+    for old, new in product(STATES, STATES):
+        bought = buy(caller, table)
+        given = {"stripe_payment_id": new_payment()} if area is sessions else {}
+
+        def pay(state: str, bought: Bought = bought, given: dict[str, str] = given) -> None:
+            caller.call(SERVICE, area.record_payment, int(bought.target.key), state, **given)
+
+        for state in WAYS[old]:
+            pay(state)
+        if (old, new) in ALLOWED:
+            pay(new)
+        else:
+            with pytest.raises(errors.PaymentTransition) as refused:
+                pay(new)
+            assert (refused.value.old, refused.value.new) == (old, new)
+        assert bought.state(owner) == (new if (old, new) in ALLOWED else old)
 
 
 @pytest.mark.parametrize("table", TABLES)

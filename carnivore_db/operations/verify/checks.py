@@ -123,10 +123,11 @@ def verify(
     with undone(connection, one_view=True):
         set_local(connection, _LIMITS)
         areas = probes.areas(connection)
-        model = expected
-        if model is None:
-            model = files.expected(*(() if isinstance(areas, Refused) else (state.area for state in areas)))
-        live = take(connection, probes.schemas(connection))
+        installed = (
+            probes.apparent(connection) if isinstance(areas, Refused) else [state.area for state in areas]
+        )
+        model = files.expected(*installed) if expected is None else expected
+        live = take(connection, probes.schemas(connection, model))
         server = probes.server(connection)
         sections = _compared(compare(model, live, ignore=ignore), live)
         ours = _our_partitions(model, live, ignore)
@@ -199,6 +200,9 @@ def _insert(connection: Connection, server: Mapping[str, Any], model: Snapshot) 
         )
     if server["standby"] or server["read_only"]:
         reason = "the server is a standby" if server["standby"] else "transactions are read-only"
+        return Section(number, _TITLES[number], "skipped", facts={"reason": reason})
+    if not probes.may_insert(connection):
+        reason = "the connected role may not insert"
         return Section(number, _TITLES[number], "skipped", facts={"reason": reason})
     outcome = probes.insert_test(connection)
     if isinstance(outcome, Refused):

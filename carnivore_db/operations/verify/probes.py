@@ -11,6 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from carnivore_db.errors import ConfigurationError
 from carnivore_db.schema import areas as areas_of
+from carnivore_db.schema import files
+from carnivore_db.schema.areas import AREAS, Area
 from carnivore_db.schema.migrations import AreaState, read_states
 from carnivore_db.schema.session import undone
 from carnivore_db.schema.snapshot import INSTANCES, Snapshot
@@ -62,6 +64,11 @@ _STATISTICS = """
     WHERE format('%s.%s', n.nspname, c.relname) = ANY(:tables)
         AND c.relkind IN ('r', 'p') AND NOT c.relispartition
     GROUP BY n.nspname, c.relname ORDER BY 1
+"""
+
+_TABLES = """
+    SELECT format('%s.%s', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p')
 """
 
 _SERVER = """
@@ -123,10 +130,17 @@ def areas(connection: Connection) -> list[AreaState] | Refused:
         return Refused(str(error))
 
 
-def schemas(connection: Connection) -> list[str]:
-    """The schemas of what is installed; the package's own where that cannot be read."""
+def apparent(connection: Connection) -> list[Area]:
+    """The areas of which a table is there: the catalog tells everyone, the package's own tables do not."""
+    present = set(connection.scalars(text(_TABLES)))
+    platform = files.expected()["tables"].keys()
+    return [area for area in AREAS if present & (files.expected(area)["tables"].keys() - platform)]
+
+
+def schemas(connection: Connection, model: Snapshot) -> list[str]:
+    """The schemas of what is installed; the model's where that cannot be read."""
     found = attempt(connection, lambda: areas_of.schemas(connection))
-    return ["carnivore"] if isinstance(found, Refused) else found
+    return list(model["schemas"]) if isinstance(found, Refused) else found
 
 
 def jobs(connection: Connection) -> list[dict[str, Any]] | Refused:
@@ -140,22 +154,23 @@ def archived_months(connection: Connection) -> set[tuple[str, date]]:
     return set() if isinstance(found, Refused) else found
 
 
+def may_insert(connection: Connection) -> bool:
+    """Whether the connected role may do what `insert_test` does: give the rows their ids."""
+    return connection.scalar(text(_MAY_INSERT)) is not False
+
+
 def insert_test(connection: Connection) -> dict[str, Any] | Refused:
     """Start a session, issue a report, log an access, look at the counter; nothing stays.
 
-    Out: `access_count` as the trigger left it, the `partition` the log row went to, and the role
-    that did it: the connected one where it may, otherwise the service.
+    Out: `access_count` as the trigger left it, and the `partition` the log row went to.
     """
 
     def act() -> dict[str, Any]:
-        if connection.scalar(text(_MAY_INSERT)) is False:
-            connection.execute(text("SET LOCAL ROLE service_role"))
         for statement in _INSERTS:
             values = {"token": secrets.token_hex(32)} if ":token" in statement else {}
             connection.execute(text(statement), values)
         query = text(
-            "SELECT r.access_count, format('%s.%s', n.nspname, c.relname) AS partition,"
-            "       current_user AS role"
+            "SELECT r.access_count, format('%s.%s', n.nspname, c.relname) AS partition"
             " FROM public.generated_reports r"
             " JOIN public.report_access_log l ON l.report_id = r.id"
             " JOIN pg_class c ON c.oid = l.tableoid JOIN pg_namespace n ON n.oid = c.relnamespace"

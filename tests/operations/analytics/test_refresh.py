@@ -8,15 +8,11 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine
 
-from carnivore_db.operations import analytics
 from tests.operations.analytics.planting import (
     MOMENTS,
-    Everything,
     Report,
     Sale,
-    plant,
     plant_sale,
     refresh,
     rows,
@@ -243,26 +239,13 @@ def test_two_at_once_count_one_after_the_other(module_database: TestDatabase) ->
             watch.execute("DELETE FROM public.user_sessions; DELETE FROM analytics.access_days")
 
 
-def test_the_package_counts_month_by_month(module_database: TestDatabase) -> None:
-    engine = create_engine(module_database.migrator_url)
-    try:
-        with module_database.connect(autocommit=True) as connection:
-            plant(
-                connection,
-                Everything((Sale("keto", "completed", JANUARY, (Report(JANUARY, (JANUARY, FEBRUARY)),)),)),
-            )
-            connection.execute(
-                "INSERT INTO analytics.access_days VALUES"
-                " ('2025-11-30', 1, 1, now()), ('2026-01-02', 1, 1, now())"
-            )
-            steps: list[tuple[date, int]] = []
-            assert analytics.refresh(engine, on_step=lambda *step: steps.append(step)) == 4
-            assert steps == [(date(2025, 11, 1), 1), (date(2026, 1, 1), 2), (date(2026, 2, 1), 1)]
-            assert rollup(connection) == [(JANUARY.date(), 1, 1), (FEBRUARY.date(), 1, 1)]
-    finally:
-        engine.dispose()
-        with module_database.connect(autocommit=True) as connection:
-            connection.execute("DELETE FROM public.user_sessions; DELETE FROM analytics.access_days")
+def test_every_month_that_the_log_or_the_rollup_has_is_counted(owner: psycopg.Connection) -> None:
+    sold(owner, JANUARY, FEBRUARY)
+    owner.execute(
+        "INSERT INTO analytics.access_days VALUES ('2025-11-30', 1, 1, now()), ('2026-01-02', 1, 1, now())"
+    )
+    assert refresh(owner) == 4
+    assert rollup(owner) == [(JANUARY.date(), 1, 1), (FEBRUARY.date(), 1, 1)]
 
 
 @pytest.mark.parametrize("role", ["reporting", "service_role", "authenticated", "anon"])

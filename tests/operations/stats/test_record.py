@@ -6,15 +6,12 @@ from datetime import date, timedelta
 import psycopg
 import pytest
 
-from carnivore_db import Database
-from carnivore_db.errors import Busy
-from carnivore_db.operations import stats
+from tests.operations.partitions.months import one
 from tests.support import reports
 from tests.support.databases import TestDatabase
 from tests.support.rows import fill
 
 SAMPLES = "SELECT relation, bytes, rows FROM carnivore.partition_sizes WHERE day = %s"
-TODAY = "SELECT (now() AT TIME ZONE 'UTC')::date"
 RELATIONS = """
     SELECT nspname || '.' || relname, relkind::text, c.oid
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace
@@ -30,17 +27,14 @@ def owner(database: TestDatabase) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-@pytest.fixture
-def db(database: TestDatabase) -> Iterator[Database]:
-    made = Database(database.migrator_url)
-    yield made
-    made.close()
+def record(owner: psycopg.Connection) -> int:
+    return int(one(owner, "SELECT carnivore.record_partition_sizes()"))
 
 
-def today(connection: psycopg.Connection) -> date:
-    row = connection.execute(TODAY).fetchone()
-    assert row is not None
-    return row[0]
+def today(owner: psycopg.Connection) -> date:
+    found = one(owner, "SELECT (now() AT TIME ZONE 'UTC')::date")
+    assert isinstance(found, date)
+    return found
 
 
 def size(connection: psycopg.Connection, oid: int) -> int:
@@ -50,17 +44,16 @@ def size(connection: psycopg.Connection, oid: int) -> int:
         " (SELECT FROM pg_partition_tree(%s))",
         [oid, oid, oid],
     ).fetchall()
-    sizes = [connection.execute("SELECT pg_total_relation_size(%s)", leaf).fetchone() for leaf in leaves]
-    return sum(found[0] for found in sizes if found)
+    return sum(one(connection, "SELECT pg_total_relation_size(%s)", leaf) for (leaf,) in leaves)
 
 
 def test_every_table_and_partition_is_noted_with_its_size(
-    database: TestDatabase, owner: psycopg.Connection, db: Database
+    database: TestDatabase, owner: psycopg.Connection
 ) -> None:
     with database.connect(autocommit=True) as superuser:
         fill(superuser)
     before = {name: (kind, size(owner, oid)) for name, kind, oid in owner.execute(RELATIONS)}
-    noted = stats.record(db.engine)
+    noted = record(owner)
     found = {name: number for name, number, _ in owner.execute(SAMPLES, [today(owner)])}
     assert noted == len(found) == len(before)
     # The samples' own table grew by them.
@@ -73,7 +66,7 @@ def test_every_table_and_partition_is_noted_with_its_size(
 
 
 def test_rows_are_the_planners_estimate_and_unknown_before_any(
-    owner: psycopg.Connection, db: Database
+    owner: psycopg.Connection,
 ) -> None:
     reports.make(owner, 1)
     owner.execute(
@@ -81,14 +74,14 @@ def test_rows_are_the_planners_estimate_and_unknown_before_any(
         " SELECT id, moment::timestamptz FROM public.generated_reports,"
         " unnest(ARRAY['2026-01-10', '2026-01-11', '2026-02-10', '2001-01-01']) AS moment"
     )
-    stats.record(db.engine)
+    record(owner)
     rows = {name: number for name, _, number in owner.execute(SAMPLES, [today(owner)])}
     assert rows["public.report_access_log"] is None
     assert rows["public.report_access_log_2026_01"] is None
     owner.execute("ANALYZE public.report_access_log_2026_01")
     owner.execute("ANALYZE public.report_access_log_2026_02")
     owner.execute("ANALYZE public.report_access_log_2026_03")
-    stats.record(db.engine)
+    record(owner)
     rows = {name: number for name, _, number in owner.execute(SAMPLES, [today(owner)])}
     assert rows["public.report_access_log_2026_01"] == 2
     assert rows["public.report_access_log_2026_02"] == 1
@@ -97,32 +90,32 @@ def test_rows_are_the_planners_estimate_and_unknown_before_any(
     assert rows["public.report_access_log"] == 3
 
 
-def test_again_on_the_same_day_replaces_the_sample(owner: psycopg.Connection, db: Database) -> None:
-    first = stats.record(db.engine)
+def test_again_on_the_same_day_replaces_the_sample(owner: psycopg.Connection) -> None:
+    first = record(owner)
     owner.execute("UPDATE carnivore.partition_sizes SET bytes = -1, rows = -1")
-    assert stats.record(db.engine) == first
+    assert record(owner) == first
     found = owner.execute("SELECT count(*), min(bytes) > 0, min(rows) FROM carnivore.partition_sizes")
     number, measured, rows = found.fetchone() or (0, False, -1)
     assert (number, measured) == (first, True)
     assert rows is None or rows >= 0
 
 
-def test_samples_older_than_400_days_go(owner: psycopg.Connection, db: Database) -> None:
+def test_samples_older_than_400_days_go(owner: psycopg.Connection) -> None:
     now = today(owner)
     days = [now - timedelta(days=age) for age in (1, 399, 400, 401, 900)]
     for day in days:
         owner.execute("INSERT INTO carnivore.partition_sizes VALUES (%s, 'public.gone', 1, 1)", [day])
-    stats.record(db.engine)
+    record(owner)
     kept = owner.execute("SELECT day FROM carnivore.partition_sizes WHERE relation = 'public.gone'")
     assert {day for (day,) in kept} == set(days[:3])
 
 
 @pytest.mark.slow  # it waits for the two seconds
 def test_a_locked_table_makes_it_busy_and_notes_nothing(
-    database: TestDatabase, owner: psycopg.Connection, db: Database
+    database: TestDatabase, owner: psycopg.Connection
 ) -> None:
     with database.connect() as other:
         other.execute("LOCK TABLE public.stripe_events IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(Busy):
-            stats.record(db.engine)
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            record(owner)
     assert owner.execute("SELECT FROM carnivore.partition_sizes").fetchall() == []

@@ -27,7 +27,7 @@ from tests.support.bad_input import SERVICE, Bad, Function, Good, check, paramet
 from tests.support.callers import Caller
 from tests.support.databases import TestDatabase
 from tests.support.hostile import BAD_OBJECTS, MARK, attempt
-from tests.vocabulary.samples import KEYS, NOON, start_session
+from tests.vocabulary.samples import KEYS, NEW, NOON, start_session
 
 NAIVE = datetime(2026, 2, 14)  # noqa: DTZ001 - that is what is tested
 FAR = [datetime(year, 12, 31, tzinfo=UTC) for year in (1, 1999, 2100, 9999)]
@@ -35,6 +35,7 @@ INSTANT = timedelta(microseconds=1)
 NO_TOKENS = [
     *(MARK, "", MARK * 100, MARK + "\0", MARK + "\ud800", MARK.upper() * 5 + "ABCD"),
     *(f"{MARK:\u00e4<64}", f"{MARK:\u00e4<32}", f"{MARK:0<32}\n", f"{MARK:0<64}\n", f"{MARK:+<32}"),
+    *(f"{MARK:0<63}", f"{MARK:0<65}", f"{MARK:G<64}", f"{MARK:A<64}", f"{MARK:\u0660<64}", f"{MARK:0<62}''"),
 ]
 BIG_PAGES = [MARK * (6 * 1024 * 1024 // len(MARK)), "\N{GRINNING FACE}" * 1024 * 1024 * 2]
 NO_CODES = ["", MARK, *(f"{start}{MARK}" for start in "A_\u00e4"), *(f"x{MARK}{end}" for end in "!\n\0")]
@@ -261,13 +262,23 @@ def test_a_value_that_breaks_a_rule(module_caller: Caller, good: Good, field: st
         check(module_caller, good, function, name, bad, within=key)
 
 
-def test_text_that_json_cannot_hold_in_full(module_caller: Caller, good: Good) -> None:
-    """At its largest a document is kept; a byte more is refused."""
-    for function, field in ((logs.write, "metadata"), (lessons.save, "session_data")):
-        room = 64 * 1024 - len('{"a": ""}')
-        assert refused(module_caller, good, function, field, {"a": "x" * room}) is None
-        large = {"a": MARK + "x" * (room + 1 - len(MARK))}
-        check(module_caller, good, function, field, {"json_size": [large]})
+@pytest.mark.parametrize(
+    ("function", "field", "kib"),
+    [
+        (sessions.start, "macro_data", 64),
+        (calculator.save, "form_state", 64),
+        (assessments.submit, "form_data", 256),
+        (lessons.save, "session_data", 64),
+        (logs.write, "metadata", 64),
+    ],
+)
+def test_a_document_at_its_largest_is_kept_and_a_byte_more_is_refused(
+    module_caller: Caller, new_arguments: Callable[[], Good], function: Function, field: str, kib: int
+) -> None:
+    good, room = new_arguments(), kib * 1024 - len('{"a": "ß"}'.encode())
+    assert refused(module_caller, good, function, field, {"a": "ß" + "x" * room}) is None
+    large = {"a": "ß" + MARK + "x" * (room + 1 - len(MARK))}
+    check(module_caller, good, function, field, {"json_size": [large]})
 
 
 @pytest.mark.parametrize(
@@ -378,20 +389,25 @@ def test_a_role_in_the_wrong_chat(module_caller: Caller, good: Good, role: str, 
     assert (error.field, error.rule) == ("role", "messages_role_chat_type_valid")
 
 
+BATCHES = {**whole(1, 100_000), "int_type": ["5", 5.0, True, None]}
+
+
 @pytest.mark.parametrize(
-    ("field", "bad"),
+    ("run", "field", "bad"),
     [
-        ("job", {"literal_error": [MARK, "", None, 5]}),
-        ("batch", {**whole(1, 100_000), "int_type": ["5", 5.0, True, None]}),
+        (jobs.run, "job", {"literal_error": [MARK, "", None, 5]}),
+        (jobs.run, "batch", BATCHES),
+        (key_jobs.reencrypt, "batch", BATCHES),
     ],
 )
-def test_a_job_that_there_is_not(area_database: TestDatabase, field: str, bad: Bad) -> None:
+def test_what_no_job_is_run_with(area_database: TestDatabase, run: Function, field: str, bad: Bad) -> None:
     db = Database(area_database.migrator_url)
+    good = (db.engine, "reset_weekly_limits") if run == jobs.run else (db, NEW)
     for rule, values in bad.items():
         for value in values:
-            given: dict[str, Any] = {"job": "reset_weekly_limits", "batch": 5, field: value}
+            given = dict(zip(inspect.signature(run).parameters, good, strict=False))
             with pytest.raises(InvalidInput) as caught:
-                jobs.run(db.engine, **given)
+                run(**{**given, field: value})
             assert (caught.value.field, caught.value.rule) == (field, rule)
             assert MARK not in f"{caught.value} {caught.value.__cause__} {caught.value.__context__}"
     db.close()
