@@ -212,11 +212,7 @@ BEGIN
     RETURN dropped + deleted;
 END
 $$;
-<<<<<<< HEAD
 COMMENT ON FUNCTION conversation.delete_old_logs(integer, uuid) IS 'Drops the months that ended longer ago than logs are kept, and up to batch rows of no month; returns how many rows went.';
-=======
-COMMENT ON FUNCTION conversation.delete_old_logs(integer, uuid) IS 'Drops the months that ended 30 days ago, and up to batch rows of no month; returns how many rows went.';
->>>>>>> revisions
 REVOKE ALL ON FUNCTION conversation.delete_old_logs(integer, uuid) FROM PUBLIC, anon, authenticated, service_role;
 GRANT EXECUTE ON FUNCTION conversation.delete_old_logs(integer, uuid) TO service_role;
 """

@@ -529,18 +529,11 @@ CREATE PROCEDURE carnivore.run_job(
 ) LANGUAGE plpgsql AS $$
 DECLARE
     known carnivore.jobs;
-<<<<<<< HEAD
-    run uuid;
-    began pg_catalog.timestamptz;
-    done bigint;
-    tries integer;
-    again boolean;
-=======
     run pg_catalog.uuid;
     began pg_catalog.timestamptz;
     done bigint;
     tries integer;
->>>>>>> revisions
+    again boolean;
     state pg_catalog.text;
     rule pg_catalog.text;
 BEGIN
