@@ -113,3 +113,13 @@ def eventually(holds: Callable[[], object]) -> None:
     while not holds():
         assert time.monotonic() < deadline, "this never came about"
         time.sleep(0.005)
+
+
+def waiting(database: TestDatabase) -> int:
+    """How many sessions of this database wait for a lock."""
+    with database.connect(autocommit=True) as connection:
+        (found,) = connection.execute(
+            "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+            " WHERE NOT granted AND datname = current_database()"
+        ).fetchone() or (0,)
+        return int(found)

@@ -1,7 +1,7 @@
 """Two processes that migrate at the same moment; threads would share Alembic's module globals."""
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.synchronize import Barrier
@@ -10,32 +10,23 @@ from sqlalchemy import URL
 
 from carnivore_db.schema import migrations
 
-RACERS = 2
 PATIENCE = 60
+# Upgrades two databases to head at once; the revisions that each process applied.
+Race = Callable[[URL, URL], list[list[str]]]
 _start: list[Barrier] = []
 
 
-class Racers:
-    """Processes that have everything imported and wait for the word."""
-
-    def __init__(self, pool: ProcessPoolExecutor) -> None:
-        self._pool = pool
-
-    def upgrade(self, urls: Sequence[URL]) -> list[list[str]]:
-        """Upgrade each URL to head, all at once; the revisions that each process applied.
-
-        Raises RuntimeError with the text of what a process raised.
-        """
-        assert len(urls) == RACERS
-        return [running.result(PATIENCE) for running in [self._pool.submit(_upgrade, url) for url in urls]]
-
-
 @contextmanager
-def racers() -> Iterator[Racers]:
+def racers() -> Iterator[Race]:
+    """Processes that have everything imported and wait for the word.
+
+    Raises RuntimeError with the text of what a process raised.
+    """
     context = multiprocessing.get_context("spawn")
-    gate = context.Barrier(RACERS)
-    with ProcessPoolExecutor(RACERS, context, _prepare, (gate,)) as pool:
-        yield Racers(pool)
+    with ProcessPoolExecutor(2, context, _prepare, (context.Barrier(2),)) as pool:
+        yield lambda *urls: [
+            running.result(PATIENCE) for running in [pool.submit(_upgrade, url) for url in urls]
+        ]
 
 
 def _prepare(gate: Barrier) -> None:

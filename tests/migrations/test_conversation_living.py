@@ -10,7 +10,7 @@ import pytest
 
 from carnivore_db.schema import migrations
 from tests.migrations.chat_rows import assert_lawful, read
-from tests.migrations.helpers import BEFORE, eventually, fresh
+from tests.migrations.helpers import BEFORE, eventually, fresh, waiting
 from tests.support import conversation_baseline
 from tests.support.databases import Shape, TestDatabase
 
@@ -34,10 +34,6 @@ LOG = """
     VALUES ('debug', 'scenario_completed', %s, %s)
 """
 BEGIN = "INSERT INTO conversation.sessions (user_id, scenario_id) VALUES (%s, 2) RETURNING id"
-WAITS = """
-    SELECT EXISTS (SELECT FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
-        WHERE NOT l.granted AND d.datname = current_database())
-"""
 
 # The revisions that lock tables which are written to all the time.
 LOCKING = (
@@ -145,15 +141,10 @@ def test_the_migration_waits_for_what_is_on_its_way(
         with database.connect() as somebody:
             somebody.execute(f"LOCK TABLE conversation.{held}")
             migrating = pool.submit(migrations.upgrade, database.migrator_url, revision)
-            eventually(lambda: migrating.done() or waits(database))
+            eventually(lambda: migrating.done() or waiting(database) == 1)
             completed = somebody.execute(COMPLETE).fetchall()
             somebody.execute(LOG, completed[0])
         migrating.result()
         chat = read(database)
         assert chat.sessions[completed[0][0]]["is_completed"]
         assert chat.size == (20, 100, 200, 11)
-
-
-def waits(database: TestDatabase) -> bool:
-    with database.connect(autocommit=True) as connection:
-        return connection.execute(WAITS).fetchone() == (True,)

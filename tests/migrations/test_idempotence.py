@@ -16,6 +16,7 @@ from tests.migrations.helpers import (
     fresh,
     heads,
     put_rows,
+    waiting,
 )
 from tests.support.databases import Shape, TestDatabase
 
@@ -28,7 +29,7 @@ CATALOGS = (
 
 
 @pytest.fixture(scope="module")
-def racers() -> Iterator[racing.Racers]:
+def race() -> Iterator[racing.Race]:
     with racing.racers() as ready:
         yield ready
 
@@ -63,20 +64,20 @@ def test_row_versions_show_ddl_that_undid_itself(plain_database: TestDatabase) -
 
 
 @pytest.mark.parametrize("attempt", range(2))
-def test_two_upgrades_at_once(shape: Shape, racers: racing.Racers, attempt: int) -> None:
+def test_two_upgrades_at_once(shape: Shape, race: racing.Race, attempt: int) -> None:
     with fresh(shape) as database:
-        first, second = racers.upgrade([database.migrator_url] * 2)
+        first, second = race(database.migrator_url, database.migrator_url)
         assert sorted((first, second)) == [[], HISTORY]
         assert heads(database) == (RELEASE,)
 
 
 @pytest.mark.parametrize("attempt", range(2))
 def test_two_databases_of_one_new_cluster_at_once(
-    spare_shape: Shape, racers: racing.Racers, attempt: int
+    spare_shape: Shape, race: racing.Race, attempt: int
 ) -> None:
     """Roles belong to the cluster, and both find them missing."""
     with fresh(spare_shape) as one, fresh(spare_shape) as other:
-        assert racers.upgrade([one.migrator_url, other.migrator_url]) == [HISTORY, HISTORY]
+        assert race(one.migrator_url, other.migrator_url) == [HISTORY, HISTORY]
         assert_same(fingerprint(one), fingerprint(other))
         with one.connect() as connection:
             made = connection.execute(
@@ -93,19 +94,17 @@ def test_two_databases_of_one_new_cluster_at_once(
 
 @pytest.mark.parametrize("outcome", ["commit", "rollback"])
 def test_roles_that_another_migration_is_just_making(spare_shape: Shape, outcome: str) -> None:
-    blocked = "SELECT FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
     with (
         fresh(spare_shape) as database,
         ThreadPoolExecutor(1) as thread,
         database.connect() as other,
-        database.connect(autocommit=True) as watch,
     ):
         other.execute(
             "CREATE ROLE anon NOLOGIN; CREATE ROLE authenticated; CREATE ROLE service_role BYPASSRLS;"
             " CREATE ROLE reporting"
         )
         migrating = thread.submit(migrations.upgrade, database.migrator_url)
-        eventually(lambda: migrating.done() or watch.execute(blocked).fetchone() is not None)
+        eventually(lambda: migrating.done() or waiting(database) == 1)
         assert not migrating.done()
         getattr(other, outcome)()
         migrating.result()

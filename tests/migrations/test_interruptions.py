@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from carnivore_db.schema import migrations
 from carnivore_db.schema.snapshot import Snapshot
-from tests.migrations.helpers import HISTORY, RELEASE, assert_same, eventually, fingerprint, heads
+from tests.migrations.helpers import HISTORY, RELEASE, assert_same, eventually, fingerprint, heads, waiting
 from tests.support.databases import TestDatabase
 
 REPORTS = "public.generated_reports"
@@ -102,18 +102,10 @@ def test_a_migration_killed_in_the_middle_of_a_revision_leaves_the_one_before(
     monkeypatch.setenv("CARNIVORE_DB_MIGRATION_LOCK_TIMEOUT", "600")
     migrations.upgrade(plain_empty.migrator_url, "012_access_log")
     before = fingerprint(plain_empty)
-    waits = f"""
-        SELECT FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
-        WHERE NOT l.granted AND l.relation = '{REPORTS}'::regclass AND d.datname = current_database()
-    """
-    with (
-        ThreadPoolExecutor(1) as thread,
-        plain_empty.connect(autocommit=True) as watch,
-        locked(plain_empty),
-    ):
+    with ThreadPoolExecutor(1) as thread, locked(plain_empty):
         # It has made pricing_tiers, and waits for the lock that the next table's foreign key needs.
         migrating = thread.submit(migrations.upgrade, plain_empty.migrator_url, "014_calculator2_sessions")
-        eventually(lambda: migrating.done() or watch.execute(waits).fetchone() is not None)
+        eventually(lambda: migrating.done() or waiting(plain_empty) == 1)
         kill_migration(plain_empty)
         with pytest.raises(OperationalError) as failure:
             migrating.result()

@@ -1,13 +1,11 @@
 """Learners who were there before document 001: each gets a row that counts all they did; nothing is lost."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import psycopg
 import pytest
 
 from carnivore_db.schema import migrations
-from tests.migrations.helpers import eventually
+from tests.migrations.helpers import eventually, waiting
 from tests.support import progress_law
 from tests.support.databases import TestDatabase
 
@@ -98,19 +96,6 @@ def test_ten_thousand_learners_and_a_hundred_thousand_sessions_are_counted(plain
 
 END = "UPDATE vocabulary.sessions SET ended_at = started_at + interval '1 hour' WHERE ended_at IS NULL"
 BEGIN = "INSERT INTO vocabulary.users (email) VALUES ('late@example.com')"
-BLOCKED = """
-    SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
-    WHERE NOT l.granted AND d.datname = current_database()
-        AND l.relation IN ('vocabulary.sessions'::regclass, 'vocabulary.users'::regclass)
-"""
-
-
-def waits(database: TestDatabase, number: int) -> Callable[[], bool]:
-    def holds() -> bool:
-        with database.connect(autocommit=True) as connection:
-            return connection.execute(BLOCKED).fetchone() == (number,)
-
-    return holds
 
 
 def baseline(database: TestDatabase) -> None:
@@ -132,7 +117,7 @@ def test_a_session_that_ends_just_before_the_migration_is_counted(plain_empty: T
         with plain_empty.connect() as learner:
             learner.execute(END)
             migrating = pool.submit(migrations.upgrade, plain_empty.migrator_url, AFTER)
-            eventually(lambda: migrating.done() or waits(plain_empty, 1)())
+            eventually(lambda: migrating.done() or waiting(plain_empty) == 1)
             assert not migrating.done()
         migrating.result()
     assert_nobody_is_missed(plain_empty)
@@ -153,42 +138,9 @@ def test_a_session_that_ends_and_a_learner_who_comes_during_the_migration_are_co
 
         def come(_: str) -> None:
             late.extend(pool.submit(run, statement) for statement in (END, BEGIN))
-            eventually(waits(plain_empty, 2))
+            eventually(lambda: waiting(plain_empty) == 2)
 
         migrations.upgrade(plain_empty.migrator_url, AFTER, on_step=come)
         for running in late:
             running.result()
     assert_nobody_is_missed(plain_empty)
-
-
-def test_sessions_that_end_all_the_while_are_counted(plain_empty: TestDatabase) -> None:
-    """Four connections end a session each turn, before, during and after the migration."""
-    baseline(plain_empty)
-    migrated = False
-
-    def end(connection: psycopg.Connection) -> int:
-        turns = 0
-        while not migrated or turns < 5:
-            connection.execute(
-                "INSERT INTO vocabulary.sessions (user_id, session_type, ended_at) SELECT id, 'qa', now()"
-                " FROM vocabulary.users ORDER BY random() LIMIT 1"
-            )
-            connection.execute(
-                "UPDATE vocabulary.sessions SET ended_at = started_at + interval '1 day' WHERE id ="
-                " (SELECT id FROM vocabulary.sessions WHERE ended_at IS NULL LIMIT 1 FOR UPDATE SKIP LOCKED)"
-            )
-            turns += 1
-        return turns
-
-    with ThreadPoolExecutor(4) as pool:
-        connections = [plain_empty.connect(autocommit=True) for _ in range(4)]
-        ending = [pool.submit(end, connection) for connection in connections]
-        try:
-            migrations.upgrade(plain_empty.migrator_url, AFTER)
-        finally:
-            migrated = True
-        assert all(running.result() >= 5 for running in ending)
-        for connection in connections:
-            connection.close()
-    with plain_empty.connect() as connection:
-        progress_law.assert_holds(connection)
