@@ -5,7 +5,7 @@ import traceback
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from carnivore_db import Database, Settings
 from carnivore_db.errors import ConfigurationError
@@ -105,7 +105,7 @@ def test_a_file_serves_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 )
 def test_a_setting_out_of_bounds_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"CARNIVORE_DB_{name.upper()}", value)
-    with pytest.raises(ValidationError, match=name):
+    with pytest.raises(ConfigurationError, match=name):
         Settings()
 
 
@@ -118,9 +118,9 @@ def test_a_bad_url_is_refused_without_its_password(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ValueError) as parsed:  # noqa: PT011 - which text it has is looked at below
         parse_url(url)
     monkeypatch.setenv("DATABASE_URL", url)
-    with pytest.raises(ValidationError, match="DATABASE_URL") as validated:
+    with pytest.raises(ConfigurationError, match="DATABASE_URL") as validated:
         Settings()
-    with pytest.raises(ValueError) as opened:  # noqa: PT011
+    with pytest.raises(ConfigurationError) as opened:
         Database(url)
     for caught in (parsed, validated, opened):
         assert PASSWORD not in said(caught.value)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from carnivore_db.errors import CarnivoreError, DecryptionFailed, KeyMissing
+from carnivore_db.errors import CarnivoreError, ConfigurationError, DecryptionFailed, KeyMissing
 from carnivore_db.vocabulary.keys.encryption import Keyring, new_key
 from carnivore_db.vocabulary.models import PROVIDERS, Provider
 from tests.support.hostile import MARK, logged, told
@@ -137,12 +137,12 @@ def test_a_new_key_is_256_bits_and_never_the_same() -> None:
     [
         (lambda: Keyring(KEYS, "none"), KeyMissing),
         (lambda: Keyring({}, "new"), KeyMissing),
-        (lambda: Keyring({"new": MARK.encode()}, "new"), ValueError),
-        (lambda: Keyring({"new": b"x" * 16}, "new"), ValueError),
-        (lambda: Keyring({"New": b"x" * 32}, "New"), ValueError),
-        (lambda: Keyring({"a:b": b"x" * 32}, "a:b"), ValueError),
-        (lambda: Keyring({"x" * 33: b"x" * 32}, "x" * 33), ValueError),
-        (lambda: Keyring({"new\n": b"x" * 32}, "new\n"), ValueError),
+        (lambda: Keyring({"new": MARK.encode()}, "new"), ConfigurationError),
+        (lambda: Keyring({"new": b"x" * 16}, "new"), ConfigurationError),
+        (lambda: Keyring({"New": b"x" * 32}, "New"), ConfigurationError),
+        (lambda: Keyring({"a:b": b"x" * 32}, "a:b"), ConfigurationError),
+        (lambda: Keyring({"x" * 33: b"x" * 32}, "x" * 33), ConfigurationError),
+        (lambda: Keyring({"new\n": b"x" * 32}, "new\n"), ConfigurationError),
     ],
 )
 def test_keys_that_make_no_keyring(make: Callable[[], Keyring], expected: type[Exception]) -> None:

@@ -6,8 +6,7 @@ import traceback
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr, ValidationError
-from pydantic_settings import SettingsError
+from pydantic import SecretStr
 
 from carnivore_db import Settings
 from carnivore_db.errors import ConfigurationError, KeyMissing
@@ -115,7 +114,7 @@ BAD = {
 @pytest.mark.parametrize("key", BAD.values(), ids=BAD.keys())
 def test_a_key_of_another_form_is_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     environment(monkeypatch, {"first": key})
-    with pytest.raises(ValidationError, match="encryption_keys") as caught:
+    with pytest.raises(ConfigurationError, match="encryption_keys") as caught:
         Keyring.from_settings()
     assert "32 bytes in base64" in str(caught.value)
     assert not any(key[:20] in text for text in said(caught.value))
@@ -124,37 +123,35 @@ def test_a_key_of_another_form_is_refused(monkeypatch: pytest.MonkeyPatch, key: 
 @pytest.mark.parametrize("name", ["", "First", "a b", "a:b", "x" * 33, "\u00e9", "first\n"])
 def test_an_identifier_of_another_form_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     environment(monkeypatch, {name: KEYS["first"]})
-    with pytest.raises(ValidationError, match="encryption_keys") as caught:
+    with pytest.raises(ConfigurationError, match="encryption_keys") as caught:
         Settings()
     assert no_key_in(*said(caught.value))
     environment(monkeypatch, {"first": KEYS["first"]}, name)
-    with pytest.raises(ValidationError, match="encryption_key_id") as caught:
+    with pytest.raises(ConfigurationError, match="encryption_key_id") as caught:
         Settings()
     assert no_key_in(*said(caught.value))
 
 
 def test_a_key_in_the_identifiers_place_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     environment(monkeypatch, {KEYS["first"]: "first"})
-    with pytest.raises(ValidationError, match="encryption_keys") as caught:
+    with pytest.raises(ConfigurationError, match="encryption_keys") as caught:
         Settings()
     assert no_key_in(*said(caught.value))
 
 
 @pytest.mark.parametrize(
-    ("keys", "expected"),
+    "keys",
     [
-        (KEYS["first"], SettingsError),
-        ("first:" + KEYS["first"], SettingsError),
-        (json.dumps(KEYS)[:-1], SettingsError),
-        (json.dumps([KEYS["first"]]), ValidationError),
-        (json.dumps(KEYS["first"]), ValidationError),
-        (json.dumps({"first": {"key": KEYS["first"]}}), ValidationError),
+        KEYS["first"],
+        "first:" + KEYS["first"],
+        json.dumps(KEYS)[:-1],
+        json.dumps([KEYS["first"]]),
+        json.dumps(KEYS["first"]),
+        json.dumps({"first": {"key": KEYS["first"]}}),
     ],
 )
-def test_what_is_no_object_is_refused(
-    monkeypatch: pytest.MonkeyPatch, keys: str, expected: type[Exception]
-) -> None:
+def test_what_is_no_object_is_refused(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
     environment(monkeypatch, keys)
-    with pytest.raises(expected, match="encryption_keys") as caught:
+    with pytest.raises(ConfigurationError, match="encryption_keys") as caught:
         Settings()
     assert no_key_in(*said(caught.value))

@@ -48,7 +48,6 @@ def good_arguments(caller: Caller) -> Good:
         reports.extend: {"report_id": report.id, "expires_at": now + 100 * day, "reason": "x"},
         reports.revoke: {"report_id": issue_report(caller).id, "reason": "x"},
         reports.purge_expired: {"grace": day, "batch": 1},
-        reports.count_expired: {"grace": day},
         access_log.record: {
             "report_id": report.id,
             "accessed_at": now,

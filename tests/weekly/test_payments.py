@@ -287,7 +287,7 @@ def test_what_is_not_ours_is_recorded_and_ignored(
 
 
 def test_metadata_names_a_known_table() -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(errors.InvalidInput, match="table"):
         payments.checkout_metadata("orders", 7)
 
 
