@@ -79,7 +79,7 @@ def test_an_area_is_installed_looked_at_kept_up_and_taken_back_alone(empty: Test
     assert {part["table"] for part in shown["partitions"]} == set(partitioned)
     assert {table["name"].split(".")[0] for table in shown["tables"]} == SCHEMAS[area] | {"carnivore"}
     jobs = {step["job"] for step in json.loads(found["maintain --json"].output)["steps"]}
-    assert jobs == {"partitions", "sizes", *JOBS[area]}
+    assert jobs == {"partitions", "archive", "sizes", *JOBS[area]}
     due = json.loads(found["cleanup --dry-run --json"].output)
     assert due == dict.fromkeys(DELETING[area], 0)
     others = [other for other in AREAS if other != area]
@@ -113,9 +113,9 @@ DELETING = {
     "conversation": {"idle_conversations", "old_logs"},
 }
 JOBS = {
-    "weekly": {"fold", "analytics", "archive", *DELETING["weekly"]},
+    "weekly": {"fold", "analytics", *DELETING["weekly"]},
     "vocabulary": DELETING["vocabulary"],
-    "conversation": {"archive", "weekly_limits", "message_archive", *DELETING["conversation"]},
+    "conversation": {"weekly_limits", "message_archive", *DELETING["conversation"]},
 }
 
 

@@ -26,11 +26,11 @@ ORDER = [
     "archive",
     "calculator_sessions",
     "reports",
+    "exports",
     "idle_conversations",
     "old_logs",
     "weekly_limits",
     "message_archive",
-    "exports",
     "sizes",
 ]
 LAST = [name(LOG, month(3)), name(LOGS, month(3))]

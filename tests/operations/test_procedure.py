@@ -26,7 +26,7 @@ JOBS = [
     "sizes",
 ]
 RUNS = "SELECT job, last_error, last_result FROM carnivore.jobs WHERE last_finished_at IS NOT NULL"
-MISSING = "SELECT count(*) FROM carnivore.partition_plan() WHERE kind <> 'left'"
+MISSING = "SELECT count(*) FROM carnivore.partition_plan(3) WHERE kind <> 'left'"
 LAST = [name(LOG, month(3)), name(LOGS, month(3))]
 Call = Callable[..., psycopg.errors.RaiseException | None]
 

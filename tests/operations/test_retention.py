@@ -41,7 +41,7 @@ def delete(db: Database, rule: str, batch: int = 100, pause: float = 0) -> tuple
 
 
 def due(db: Database) -> dict[str, int]:
-    return {rule.name: retention.count_due(db, rule) for rule in retention.rules(db)}
+    return {rule.job: retention.count_due(db, rule) for rule in retention.rules(db)}
 
 
 @each
@@ -210,7 +210,7 @@ def test_logs_that_are_archived_first_are_left_to_the_archive(
     opened: Open, owner: psycopg.Connection
 ) -> None:
     db, before = opened(archive_logs=True), old.kept(owner)
-    with pytest.raises(ArchiveFirst, match="6 old logs"):
+    with pytest.raises(ArchiveFirst, match="6 rows wait for the archive"):
         delete(db, "old_logs")
     assert old.kept(owner) == before
     delete(opened(), "old_logs")

@@ -206,7 +206,6 @@ def test_without_a_location_nothing_is_archived_and_that_is_said(archiving: Arch
     archiving.location = None  # type: ignore[assignment]
     outcome = archiving.archive(logs=True)
     assert (outcome.done, sorted(outcome.waiting)) == ([], [LOGS_NAME, NAME])
-    assert not outcome.logs_may_go
     assert archiving.attached()
     assert archiving.ledger() == []
 
@@ -258,7 +257,7 @@ def test_two_runs_at_once_are_one_and_a_word(archiving: Archiving) -> None:
             archiving.restore()
 
     outcome = archiving.archive(on_step=stop_at("write", second))
-    assert (seen[0].busy, seen[0].done, seen[0].logs_may_go) == (True, [], False)
+    assert (seen[0].busy, seen[0].done) == (True, [])
     assert [done.name for done in outcome.done] == [NAME]
     # The turn is given back.
     assert not archiving.archive().busy

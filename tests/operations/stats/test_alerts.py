@@ -2,7 +2,7 @@
 
 import stat
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -10,18 +10,11 @@ import pytest
 
 from carnivore_db.operations.stats.alerts import CODES
 from tests.cli.running import run
+from tests.operations.partitions.months import month, name
 from tests.operations.stats.looking import CHAT, LOG, look
 from tests.support import reports
 from tests.support.databases import TestDatabase
 from tests.support.rows import fill
-
-THIS = datetime.now(UTC).date().replace(day=1)
-
-
-def month(ahead: int) -> date:
-    index = THIS.year * 12 + THIS.month - 1 + ahead
-    return date(index // 12, index % 12 + 1, 1)
-
 
 ACCESSES = """
 INSERT INTO public.report_access_log (report_id, accessed_at, ip_address)
@@ -30,21 +23,44 @@ SELECT (SELECT min(id) FROM public.generated_reports), now() - number * interval
 FROM generate_series(1, {number}) AS number
 """
 FORGET = "SET session_replication_role = replica; DELETE FROM public.report_access_log"
+JOBS = "UPDATE carnivore.jobs SET "
+STRAY = (
+    "INSERT INTO conversation.logs (level, event_type, created_at)"
+    " SELECT 'error', 'database_error', '2001-01-01 00:00+00' FROM generate_series(1, {})"
+)
+ENDED = (
+    "SET session_replication_role = replica; UPDATE public.generated_reports"
+    " SET created_at = now() - interval '1 day', expires_at = now() - interval '30 minutes';"
+)
 
 
 @dataclass(frozen=True)
 class Case:
-    """SQL that makes an alert and SQL that mends it, and the metrics meanwhile and afterwards."""
+    """SQL that makes an alert and SQL that mends it, and the metric's labels, meanwhile and afterwards."""
 
     alert: tuple[str, str]
     cause: str
     remedy: str
     metric: tuple[str, ...]
-    meanwhile: float
-    afterwards: float
+    meanwhile: float = 1
+    afterwards: float = 0
 
 
-NEXT, LAST = f"{month(2):%Y_%m}", f"{month(3):%Y_%m}"
+def missing(table: str, number: int, ahead: int) -> Case:
+    """A month that has no partition; so many months ahead are left."""
+    made = f"SELECT carnivore.create_partition('{table}', '{month(number)}')"
+    lost = f"DROP TABLE {name(table, month(number))}"
+    return Case(("month_missing", table), lost, made, ("months_ahead", table), ahead, 3)
+
+
+def job(what: str, cause: str, remedy: str, metric: str) -> Case:
+    return Case((what, "fold"), JOBS + cause, JOBS + remedy, (metric, "fold"))
+
+
+def unusual(what: str, cause: str) -> Case:
+    return Case(("unusual_access", what), cause, FORGET, ("unusual_reports", what))
+
+
 CASES = {
     "accesses without month": Case(
         ("default_partition_rows", f"{LOG}_default"),
@@ -52,92 +68,35 @@ CASES = {
         " SELECT min(id), '2001-01-01 00:00+00' FROM public.generated_reports",
         FORGET,
         ("default_partition_rows", LOG),
-        1,
-        0,
     ),
     "events without month": Case(
         ("default_partition_rows", f"{CHAT}_default"),
-        "INSERT INTO conversation.logs (level, event_type, created_at)"
-        " VALUES ('error', 'database_error', '2001-01-01 00:00+00'),"
-        " ('error', 'database_error', '2077-01-01 00:00+00')",
+        STRAY.format(2),
         "DELETE FROM conversation.logs",
         ("default_partition_rows", CHAT),
         2,
-        0,
     ),
-    "the last month is missing": Case(
-        ("month_missing", LOG),
-        f"DROP TABLE {LOG}_{LAST}",
-        f"SELECT carnivore.create_partition('public.report_access_log', '{month(3)}')",
-        ("months_ahead", LOG),
-        2,
-        3,
+    "the last month is missing": missing(LOG, 3, 2),
+    "a month between is missing": missing(CHAT, 2, 1),
+    "this month is missing": missing(LOG, 0, -1),
+    "a job is late": job(
+        "job_overdue",
+        "last_succeeded_at = now() - every - interval '1 minute'",
+        "last_succeeded_at = now() - every + interval '10 minutes'",
+        "job_overdue",
     ),
-    "a month between is missing": Case(
-        ("month_missing", CHAT),
-        f"DROP TABLE {CHAT}_{NEXT}",
-        f"SELECT carnivore.create_partition('conversation.logs', '{month(2)}')",
-        ("months_ahead", CHAT),
-        1,
-        3,
+    "a job never ran": job(
+        "job_overdue", "created_at = now() - interval '3 days'", "last_succeeded_at = now()", "job_overdue"
     ),
-    "this month is missing": Case(
-        ("month_missing", LOG),
-        f"DROP TABLE {LOG}_{month(0):%Y_%m}",
-        f"SELECT carnivore.create_partition('public.report_access_log', '{month(0)}')",
-        ("months_ahead", LOG),
-        -1,
-        3,
+    "a job failed": job(
+        "job_failed", "last_error = '55P03', last_succeeded_at = now()", "last_error = NULL", "job_failed"
     ),
-    "a job is late": Case(
-        ("job_overdue", "fold"),
-        "UPDATE carnivore.jobs SET last_succeeded_at = now() - every - interval '1 minute'",
-        "UPDATE carnivore.jobs SET last_succeeded_at = now() - every + interval '10 minutes'",
-        ("job_overdue", "fold"),
-        1,
-        0,
+    "many addresses": unusual(
+        "addresses", ACCESSES.format(gap="2 minutes", number=6, addresses="number % 5")
     ),
-    "a job never ran": Case(
-        ("job_overdue", "fold"),
-        "UPDATE carnivore.jobs SET created_at = now() - interval '3 days'",
-        "UPDATE carnivore.jobs SET last_succeeded_at = now()",
-        ("job_overdue", "fold"),
-        1,
-        0,
-    ),
-    "a job failed": Case(
-        ("job_failed", "fold"),
-        "UPDATE carnivore.jobs SET last_error = '55P03', last_succeeded_at = now()",
-        "UPDATE carnivore.jobs SET last_error = NULL",
-        ("job_failed", "fold"),
-        1,
-        0,
-    ),
-    "many addresses": Case(
-        ("unusual_access", "addresses"),
-        ACCESSES.format(gap="2 minutes", number=6, addresses="number % 5"),
-        FORGET,
-        ("unusual_reports", "addresses"),
-        1,
-        0,
-    ),
-    "a burst": Case(
-        ("unusual_access", "burst"),
-        ACCESSES.format(gap="1 second", number=20, addresses="0"),
-        FORGET,
-        ("unusual_reports", "burst"),
-        1,
-        0,
-    ),
-    "opened after its end": Case(
-        ("unusual_access", "after_end"),
-        "SET session_replication_role = replica; UPDATE public.generated_reports"
-        " SET created_at = now() - interval '1 day', expires_at = now() - interval '30 minutes';"
-        + ACCESSES.format(gap="20 minutes", number=2, addresses="0"),
-        FORGET,
-        ("unusual_reports", "after_end"),
-        1,
-        0,
+    "a burst": unusual("burst", ACCESSES.format(gap="1 second", number=20, addresses="0")),
+    "opened after its end": unusual(
+        "after_end", ENDED + ACCESSES.format(gap="20 minutes", number=2, addresses="0")
     ),
 }
 
@@ -152,8 +111,7 @@ def test_an_alert_comes_with_its_cause_and_goes_with_it(
 
     with plain_database.connect() as connection:
         reports.make(connection, 2)
-        connection.execute("DELETE FROM carnivore.jobs")
-        connection.execute("INSERT INTO carnivore.jobs (job) VALUES ('fold')")
+        connection.execute("DELETE FROM carnivore.jobs WHERE job <> 'fold'")
     before = look(plain_database, tmp_path)
     assert (before.status, before.report["ok"], before.alerts) == (0, True, [])
     do(case.cause)
@@ -175,11 +133,8 @@ def test_just_below_the_thresholds_all_is_well(plain_database: TestDatabase, tmp
         connection.execute(ACCESSES.format(gap="1 second", number=19, addresses="number % 4"))
         # Eight days ago is not of late.
         connection.execute(ACCESSES.format(gap="8 days", number=1, addresses="9"))
-        assert look(plain_database, tmp_path).report["unusual"] == {
-            "addresses": 0,
-            "burst": 0,
-            "after_end": 0,
-        }
+        usual = {"addresses": 0, "burst": 0, "after_end": 0}
+        assert look(plain_database, tmp_path).report["unusual"] == usual
         lower = {
             "CARNIVORE_DB_UNUSUAL_ADDRESSES": "4",
             "CARNIVORE_DB_UNUSUAL_BURST": "19",
@@ -273,10 +228,10 @@ def test_growth_is_that_of_the_planted_samples(plain_database: TestDatabase, tmp
 
 def test_the_last_run_of_a_job_is_shown(plain_database: TestDatabase, tmp_path: Path) -> None:
     with plain_database.connect() as connection:
-        connection.execute("DELETE FROM carnivore.jobs")
+        connection.execute("DELETE FROM carnivore.jobs WHERE job NOT IN ('fold', 'reports')")
         connection.execute(
-            "INSERT INTO carnivore.jobs (job, every, last_succeeded_at) VALUES"
-            " ('fold', '1 day', now() - interval '1 hour'), ('reports', '2 days', NULL)"
+            "UPDATE carnivore.jobs SET every = '1 day', last_succeeded_at = now() - interval '1 hour'"
+            " WHERE job = 'fold'"
         )
     seen = look(plain_database, tmp_path)
     fold, reports_ = seen.report["jobs"]
@@ -292,10 +247,7 @@ def test_the_last_run_of_a_job_is_shown(plain_database: TestDatabase, tmp_path: 
 
 def test_a_count_stops_and_says_so(plain_database: TestDatabase, tmp_path: Path) -> None:
     with plain_database.connect() as connection:
-        connection.execute(
-            "INSERT INTO conversation.logs (level, event_type, created_at)"
-            " SELECT 'error', 'database_error', '2001-01-01 00:00+00' FROM generate_series(1, 10050)"
-        )
+        connection.execute(STRAY.format(10_050))
     seen = look(plain_database, tmp_path)
     assert seen.report["alerts"][0]["detail"] == "rows that belong to a month: more than 10,000"
     assert seen.metric("default_partition_rows", CHAT) == 10_001
