@@ -568,7 +568,7 @@ BEGIN
         COMMIT;
         PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
         handled := handled + done;
-        again := state IN ('55P03', '40P01') AND tries < 20;
+        again := coalesce(state IN ('55P03', '40P01') AND tries < 20, false);
         -- For whoever asked for this level of messages: `carnivore-db maintain` shows it as a bar.
         RAISE DEBUG 'job %: % handled', job, handled USING CONSTRAINT = 'job_progress', DETAIL = handled::text;
         EXIT WHEN NOT again AND (state IS NOT NULL OR done = 0 OR done < batch OR batch = 0);
