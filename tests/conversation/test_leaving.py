@@ -202,9 +202,3 @@ def test_nobody_forges_an_erasure(caller: Caller, person: Person, forged: str) -
     for who in (SERVICE, person.identity):
         with pytest.raises(errors.PermissionRefused):
             caller.run(who, lambda tx: tx.execute(statement))
-
-
-def test_erased_without_having_left_cannot_exist(owner: psycopg.Connection, person: Person) -> None:
-    with pytest.raises(psycopg.errors.CheckViolation) as caught:
-        owner.execute("UPDATE conversation.profiles SET erased_at = now()")
-    assert caught.value.diag.constraint_name == "deleted_at_with_erased"

@@ -70,16 +70,6 @@ def test_the_next_monday_of_a_moment(
     assert one(owner, "SELECT carnivore.next_monday(%s)", moment) == expected
 
 
-@pytest.mark.document(2)
-@pytest.mark.parametrize("wrong", ["interval '1 microsecond'", "interval '1 day'", "interval '1 hour'"])
-def test_a_week_that_ends_on_no_monday_is_refused(
-    owner: psycopg.Connection, person: Person, wrong: str
-) -> None:
-    with pytest.raises(psycopg.errors.CheckViolation) as caught:
-        owner.execute(f"UPDATE conversation.profiles SET week_reset_date = week_reset_date + {wrong}")
-    assert caught.value.diag.constraint_name == "week_reset_date_valid"
-
-
 @pytest.mark.document(25)
 @pytest.mark.parametrize("address", [None, "", "   "], ids=["none", "empty", "blank"])
 def test_a_login_without_an_address_is_refused(database: TestDatabase, address: str | None) -> None:

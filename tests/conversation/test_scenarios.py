@@ -80,18 +80,6 @@ def test_a_code_and_a_title_are_one_scenes(
     assert caught.value.rule == rule
 
 
-@pytest.mark.parametrize("code", ["", "At the fair", "1fair", "_fair", "fair\n", "faír"])
-def test_a_code_of_another_form_is_refused_by_the_database_too(owner: psycopg.Connection, code: str) -> None:
-    with pytest.raises(psycopg.errors.CheckViolation) as caught:
-        owner.execute(
-            "INSERT INTO conversation.scenarios"
-            " (title, emoji, initial_message_main, initial_message_helper, code)"
-            " VALUES ('t', 'e', 'm', 'h', %s)",
-            [code],
-        )
-    assert caught.value.diag.constraint_name == "code_valid"
-
-
 @pytest.mark.document(16)
 @pytest.mark.parametrize(
     ("emoji", "fits"),

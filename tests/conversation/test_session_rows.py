@@ -59,33 +59,6 @@ def test_a_given_moment_is_kept_and_the_duration_derived(owner: psycopg.Connecti
     assert one(owner, derived, made) is None
 
 
-BROKEN = {
-    "completed_at_in_range": "completed_at = started_at - interval '1 microsecond'",
-    "message_counts_not_negative": "message_count_main = -1",
-    "duration_seconds_not_negative": "duration_seconds = -1",
-}
-
-
-@pytest.mark.document(8, 12)
-@pytest.mark.parametrize("rule", [*BROKEN, "message_counts_not_negative of the helper"])
-def test_a_row_that_makes_no_sense_is_refused(owner: psycopg.Connection, person: Person, rule: str) -> None:
-    completed(owner, person, LONG_AGO)
-    name, _, of_helper = rule.partition(" ")
-    owner.execute("SET session_replication_role = replica")  # the checks alone, no trigger that mends the row
-    change = BROKEN[name].replace("main", "helper") if of_helper else BROKEN[name]
-    with pytest.raises(psycopg.errors.CheckViolation) as caught:
-        owner.execute(f"UPDATE conversation.sessions SET {change}")
-    assert caught.value.diag.constraint_name == name
-
-
-@pytest.mark.document(8)
-@pytest.mark.parametrize("count", ["completed_scenario_count", "current_week_completion_count"])
-def test_a_count_below_nothing_is_refused(owner: psycopg.Connection, person: Person, count: str) -> None:
-    with pytest.raises(psycopg.errors.CheckViolation) as caught:
-        owner.execute(f"UPDATE conversation.profiles SET {count} = -1")
-    assert caught.value.diag.constraint_name == f"{count}_not_negative"
-
-
 def test_a_person_has_one_open_session_whatever_is_written(owner: psycopg.Connection, person: Person) -> None:
     owner.execute(RAW.format("is_completed", "false"), [person.id, LONG_AGO])
     with pytest.raises(psycopg.errors.UniqueViolation) as caught:

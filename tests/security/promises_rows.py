@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+from psycopg.types.json import Jsonb
+
 from tests.security.personas import Session
 from tests.security.registry import promise
 from tests.security.rows import NOW, Row
@@ -48,7 +50,7 @@ BAD: dict[tuple[str, str, str], list[Row]] = {
     ),
     ("public.generated_reports", "report_html_not_empty", CHECK): each("report_html", ("", "x" * 5_242_881)),
     ("public.generated_reports", "questionnaire_not_empty", CHECK): each(
-        "questionnaire_data", (*NO_OBJECTS, json_over(262144))
+        "questionnaire_data", (*NO_OBJECTS, json_over(262144), Jsonb({f"k{n}": n for n in range(20_000)}))
     ),
     ("public.generated_reports", "expiry_in_future", CHECK): [
         {"created_at": NOW, "expires_at": NOW},

@@ -54,6 +54,7 @@ PLAINTEXTS = (
     f"ENC:v1:k:{SECRET}",
     f"enc:v1::{SECRET}",
     f"enc:v1:K:{SECRET}",
+    f"enc:v1:k:1:{SECRET}",
     f"enc:v1:{'k' * 33}:{SECRET}",
     f"enc:v1:k:{SECRET[:38]}",
     f"enc:v1:k:{SECRET}=",
