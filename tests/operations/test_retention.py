@@ -15,6 +15,7 @@ from carnivore_db.operations import jobs, maintenance, retention
 from carnivore_db.operations.retention import BatchOptions
 from tests.operations import old
 from tests.operations.conftest import Open, Run
+from tests.operations.partitions.months import one
 from tests.support.databases import TestDatabase
 from tests.support.rows import contents
 
@@ -116,11 +117,9 @@ def test_a_pause_is_between_batches(
     assert slept == [0.25] * 6
     owner.execute("CREATE TABLE public.pauses (seconds float)")
     owner.execute("GRANT ALL ON public.pauses TO PUBLIC")
-    run_job = owner.execute("SELECT pg_get_functiondef('carnivore.run_job'::regproc)").fetchone()
-    assert run_job is not None
-    sleep = "PERFORM pg_sleep(extract(epoch FROM pause));"
-    assert run_job[0].count(sleep) == 1
-    owner.execute(run_job[0].replace(sleep, "INSERT INTO public.pauses VALUES (extract(epoch FROM pause));"))
+    run_job = one(owner, "SELECT pg_get_functiondef('carnivore.run_job'::regproc)")
+    assert run_job.count("PERFORM pg_sleep(") == 1
+    owner.execute(run_job.replace("PERFORM pg_sleep(", "INSERT INTO public.pauses SELECT ("))
     for rule in ("calculator_sessions", "reports", "idle_conversations"):
         delete(opened(), rule, batch=2, pause=0.25)
         paused = owner.execute("DELETE FROM public.pauses RETURNING seconds").fetchall()
@@ -194,9 +193,7 @@ def test_the_grace_of_reports_is_a_setting(run: Run, opened: Open) -> None:
 def test_counted_and_deleted_is_what_one_view_finds(
     rule: str, view: str, left: int, opened: Open, owner: psycopg.Connection
 ) -> None:
-    (finds,) = owner.execute(
-        "SELECT pg_get_viewdef(%s::text::regclass)", [f"carnivore.{view}"]
-    ).fetchone() or ("",)
+    finds = one(owner, "SELECT pg_get_viewdef(%s::text::regclass)", f"carnivore.{view}")
     owner.execute(
         f"CREATE OR REPLACE VIEW carnivore.{view} AS SELECT * FROM ({finds.rstrip(';')}) AS due WHERE false"
     )

@@ -207,7 +207,7 @@ BEGIN
     EXECUTE format('SELECT count(*) FROM %s', address) INTO moved;
     IF moved <> deleted THEN
         RAISE EXCEPTION '% rows left the DEFAULT partition and % are in %', deleted, moved, address
-            USING ERRCODE = 'data_exception', CONSTRAINT = 'rows_moved';
+            USING ERRCODE = 'internal_error', CONSTRAINT = 'rows_moved';
     END IF;
     EXECUTE format('ALTER TABLE %s ENABLE TRIGGER USER', address);
     EXECUTE format('ALTER TABLE %s ENABLE TRIGGER USER', spare);
