@@ -23,10 +23,18 @@ WHERE NOT tgisinternal AND tgparentid = 0 AND (relnamespace IN {OURS} OR proname
 
 @dataclass(frozen=True)
 class Mutant:
-    """A statement that damages the schema, and the words it is about."""
+    """A statement that damages the schema, and the words it is about.
+
+    `label` says in short what a long statement damages; PostgreSQL may refuse one that is `tentative`.
+    """
 
     statement: str
     about: frozenset[str]
+    label: str = ""
+    tentative: bool = False
+
+    def __str__(self) -> str:
+        return self.label or self.statement
 
 
 def catalog(session: Session, query: str) -> list[tuple[Any, ...]]:

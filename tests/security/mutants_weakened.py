@@ -3,9 +3,9 @@
 import re
 from collections.abc import Callable, Iterator
 
-from tests.security.clauses import CLAUSES
-from tests.security.clauses_analytics import ANALYTICS
+from tests.security.equivalent import is_equivalent
 from tests.security.mutants import OURS, TABLES, TRIGGERS, Mutant, catalog
+from tests.security.operators import Source, damages
 from tests.security.personas import Session
 
 POLICIES = f"""
@@ -21,15 +21,19 @@ GUARDS = f"""
 SELECT format('DROP TRIGGER %I ON %s', tgname, tgrelid::regclass), pg_get_triggerdef(pg_trigger.oid),
     ARRAY[named, tgname, proname]
 FROM {TRIGGERS}"""
+# Name, kind, text, whether a BEFORE trigger runs it, and what it is about.
 BODIES = f"""
-SELECT pg_get_functiondef(oid), '', ARRAY[proname, 'clause'] FROM pg_proc WHERE pronamespace IN {OURS}
+SELECT pg_proc.oid::regproc::text, 'function', pg_get_functiondef(pg_proc.oid),
+    EXISTS (SELECT FROM pg_trigger WHERE tgfoid = pg_proc.oid AND tgtype & 2 = 2), ARRAY[proname, 'clause']
+FROM pg_proc WHERE pronamespace IN {OURS}
 UNION ALL
-SELECT format('CREATE OR REPLACE VIEW %s WITH (%s) AS %s', oid::regclass,
-    array_to_string(reloptions, ', '), pg_get_viewdef(oid)), '', ARRAY[oid::regclass::text, 'view']
+SELECT oid::regclass::text, 'view', format('CREATE OR REPLACE VIEW %s WITH (%s) AS %s', oid::regclass,
+    array_to_string(reloptions, ', '), pg_get_viewdef(oid)), false, ARRAY[oid::regclass::text, 'view']
 FROM pg_class WHERE relnamespace IN {OURS} AND relkind = 'v'
 UNION ALL
-SELECT format('DROP TRIGGER %I ON %s; %s', tgname, tgrelid::regclass, pg_get_triggerdef(pg_trigger.oid)),
-    '', ARRAY[named, tgname, proname]
+SELECT format('%s of %s', tgname, named), 'trigger',
+    format('DROP TRIGGER %I ON %s; %s', tgname, tgrelid::regclass, pg_get_triggerdef(pg_trigger.oid)),
+    false, ARRAY[named, tgname, proname]
 FROM {TRIGGERS}"""
 
 
@@ -111,14 +115,11 @@ def _conditions(session: Session) -> Iterator[Mutant]:
 
 
 def _clauses(session: Session) -> Iterator[Mutant]:
-    bodies = catalog(session, BODIES)
-    for pattern, weaker in (*CLAUSES, *ANALYTICS):
-        assert any(re.search(pattern, body) for body, _, _ in bodies), f"no function says {pattern}"
-        for body, _, about in bodies:
-            for place in re.finditer(pattern, body):
-                yield Mutant(
-                    body[: place.start()] + place.expand(weaker) + body[place.end() :], frozenset(about)
-                )
+    for name, kind, text, before, about in catalog(session, BODIES):
+        for damage, damaged in damages(Source(text, kind, before=before)):
+            label = f"{name}: {damage}"
+            if not is_equivalent(label):
+                yield Mutant(damaged, frozenset(about), label, tentative=True)
 
 
 WEAKENED: dict[str, Callable[[Session], Iterator[Mutant]]] = {

@@ -35,19 +35,6 @@ def a_file_of_a_month_is_in_the_ledger_once(s: Session) -> None:
         s.as_("owner").allows(*insertion(LEDGER, **change), rows=1)
 
 
-@promise(f"{LEDGER} rowsecurity schema")
-def the_ledger_is_the_owners_alone(s: Session) -> None:
-    s.as_("owner").allows(*insertion(LEDGER), rows=1)
-    assert s.as_("owner").value(f"SELECT count(*) FROM {LEDGER}") == 2
-    for persona in ("anon", "ada", *SERVICES):
-        for attempt in (f"SELECT FROM {LEDGER}", f"DELETE FROM {LEDGER}", f"TRUNCATE {LEDGER}"):
-            s.as_(persona).refused(attempt)
-        s.as_(persona).refused(*insertion(LEDGER, part=2))
-    # Whoever gave them the schema and the table has row security to thank.
-    s.superuser.allows(f"GRANT USAGE ON SCHEMA carnivore TO anon; GRANT ALL ON {LEDGER} TO anon")
-    s.as_("anon").sees_nothing(f"SELECT FROM {LEDGER}")
-
-
 @promise(f"{LEDGER} {LOGS} delete_old_logs clause partition")
 def restored_logs_stay_until_their_time_is_over(s: Session) -> None:
     months = {"kept": "2021-03-01", "over": "2021-04-01", "other": "2021-05-01", "never": "2021-06-01"}

@@ -153,10 +153,3 @@ def a_tier_in_use_is_not_deleted(s: Session) -> None:
     )
     for persona in SERVICES:
         s.as_(persona).refused("DELETE FROM public.pricing_tiers")
-
-
-@promise(TABLE)
-def the_service_neither_extends_a_calculator_session_nor_changes_its_token(s: Session) -> None:
-    for persona in SERVICES:
-        for change in ("expires_at = expires_at", "session_token = session_token", "last_active_at = now()"):
-            s.as_(persona).refused(f"UPDATE {TABLE} SET {change}")

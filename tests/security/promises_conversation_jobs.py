@@ -271,31 +271,3 @@ def old_logs_go_with_their_month_and_those_of_no_month_in_batches(s: Session) ->
             assert partitions(s) == accesses
             for moment in ("'2044-01-01'", oldest):
                 assert s.superuser.value(kept.format(moment)) == 1
-
-
-@promise(f"{LOGS} {PARTITIONING} partition search_path")
-def a_month_of_logs_to_come_is_as_closed_as_the_others(s: Session) -> None:
-    name = "conversation.logs_2031_05"
-    make = f"SELECT carnivore.create_partition('{LOGS}', '2031-05-17')"
-    given = "GRANT ALL ON TABLES TO anon, authenticated, service_role"
-    s.as_("owner").allows(f"ALTER DEFAULT PRIVILEGES IN SCHEMA conversation {given}")
-    assert s.as_("owner", time_zone="Asia/Tokyo").value(make) is True
-    for zone in ("UTC", "America/Los_Angeles"):
-        assert s.as_("owner", time_zone=zone).value(make) is False
-    row = "(level, event_type, created_at) VALUES ('info', 'user_logout', %s)"
-    for persona in ("anon", "ada", *SERVICES):
-        for attempt in (f"SELECT FROM {name}", f"UPDATE {name} SET level = 'warn'", f"DELETE FROM {name}"):
-            s.as_(persona).refused(attempt)
-        s.as_(persona).refused(f"INSERT INTO {name} {row}", ["2031-05-05 00:00+00"])
-        s.as_(persona).refused(f"TRUNCATE {name}")
-    for moment in ("2031-05-01 00:00:00+00", "2031-05-31 23:59:59.999999+00"):
-        s.as_("owner", time_zone="Asia/Tokyo").allows(f"INSERT INTO {name} {row}", [moment], rows=1)
-        found = f"INSERT INTO {LOGS} {row} RETURNING tableoid::regclass::text"
-        assert s.as_("superuser").value(found, [moment]) == name
-    for moment in ("2031-04-30 23:59:59.999999+00", "2031-06-01 00:00:00+00"):
-        s.as_("owner").refused(f"INSERT INTO {name} {row}", [moment], sqlstate="23514")
-    comment = f"SELECT obj_description('{name}'::regclass)"
-    assert s.superuser.value(comment) == "Events of 2031-05 (UTC)."
-    s.superuser.allows(f"GRANT ALL ON {name} TO anon, authenticated")
-    for persona in ("anon", "ada"):
-        s.as_(persona).sees_nothing(f"SELECT FROM {name}")

@@ -174,46 +174,6 @@ def a_person_deletes_no_completed_session(s: Session) -> None:
     assert s.as_("ada").rows(f"SELECT id::text FROM {SESSIONS}") == [(SCENE_A,)]
 
 
-@promise(f"{PROFILES} {SESSIONS} {MESSAGES} INSERT UPDATE authenticated additive")
-def nobody_sets_their_own_counts_dates_or_address(s: Session) -> None:
-    for table, changes in {
-        PROFILES: (
-            "email = 'other@example.com'",
-            "completed_scenario_count = 0",
-            "current_week_completion_count = 0",
-            "week_reset_date = '2026-03-02 00:00+00'",
-            "deleted_at = NULL",
-            "erased_at = now()",
-            "updated_at = now()",
-        ),
-        SESSIONS: (
-            "message_count_main = 0",
-            "message_count_helper = 0",
-            "duration_seconds = 1",
-            "started_at = now()",
-            "completed_at = now()",
-            "last_activity_at = now()",
-            "scenario_id = 1",
-            f"user_id = '{BOB}'",
-        ),
-        MESSAGES: ("content = 'x'", "sent_at = now()", f"user_id = '{BOB}'"),
-    }.items():
-        for change in changes:
-            s.as_("ada").refused(f"UPDATE {table} SET {change}")
-    for table, extra in (
-        (SESSIONS, {"is_completed": True}),
-        (SESSIONS, {"started_at": "2026-01-01"}),
-        (SESSIONS, {"completed_at": "2026-01-01"}),
-        (SESSIONS, {"message_count_main": 1}),
-        (MESSAGES, {"sent_at": "2026-01-01"}),
-        (MESSAGES, {"created_at": "2026-01-01"}),
-        (MESSAGES, {"user_id": EVE}),
-    ):
-        given = columns(INSERTS, "authenticated", table)
-        s.as_("eve").refused(*insertion(table, only=given, **extra))
-    s.as_("stranger").refused(*insertion(PROFILES))
-
-
 @promise(f"{MESSAGES} INSERT authenticated policy messages_insert_own")
 def nobody_speaks_in_anothers_session(s: Session) -> None:
     given = columns(INSERTS, "authenticated", MESSAGES)

@@ -4,9 +4,9 @@ from datetime import datetime, timedelta
 from secrets import token_hex
 
 from tests.security.objects import partitions
-from tests.security.personas import OUTSIDERS, OWNERS, SERVICES, Session
+from tests.security.personas import OWNERS, SERVICES, Session
 from tests.security.registry import promise
-from tests.security.rows import NOW, insert, insertion
+from tests.security.rows import NOW, insert
 
 COUNT = "SELECT access_count FROM public.generated_reports WHERE id = %s"
 LATEST = "SELECT last_accessed_at FROM public.generated_reports WHERE id = %s"
@@ -89,17 +89,6 @@ def a_report_hidden_by_a_policy_is_not_taken_for_a_deleted_one(s: Session) -> No
     s.superuser.allows("GRANT SELECT, DELETE ON public.report_access_log TO anon")
     s.superuser.allows("CREATE POLICY mine ON public.report_access_log TO anon USING (true)")
     s.as_("anon").refused("DELETE FROM public.report_access_log WHERE report_id = 9002", **APPEND_ONLY)
-
-
-@promise("public.report_access_log INSERT anon authenticated policy")
-def no_outsider_reads_or_writes_the_log_whatever_token_they_hold(s: Session) -> None:
-    for persona in OUTSIDERS:
-        for name in ("public.report_access_log", *partitions(s)):
-            s.as_(persona).refused(f"SELECT FROM {name}")
-            s.as_(persona).refused(f"INSERT INTO {name} (report_id) VALUES (9001)")
-            s.as_(persona).refused(f"UPDATE {name} SET report_id = 9001")
-            s.as_(persona).refused(f"DELETE FROM {name}")
-            s.as_(persona).refused(f"TRUNCATE {name}")
 
 
 @promise(TRIGGERS)
@@ -261,54 +250,3 @@ def an_access_outside_every_month_is_kept_in_the_default_partition(s: Session) -
             )
             assert found.endswith("report_access_log_default"), found
     the_law(s)
-
-
-@promise("create_partition close_partition partition")
-def the_partition_of_a_month_to_come_is_as_closed_as_the_others(s: Session) -> None:
-    name = "public.report_access_log_2031_05"
-    make = "SELECT carnivore.create_partition('public.report_access_log', '2031-05-17')"
-    s.as_("owner").allows(
-        "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO anon, authenticated, service_role"
-    )
-    assert s.as_("owner", time_zone="Asia/Tokyo").value(make) is True
-    assert s.as_("owner").value(make) is False
-    for persona in ("anon", "stranger", *SERVICES):
-        for attempt in (
-            f"SELECT FROM {name}",
-            f"INSERT INTO {name} (report_id) VALUES (9001)",
-            f"UPDATE {name} SET report_id = 9001",
-            f"DELETE FROM {name}",
-            f"TRUNCATE {name}",
-        ):
-            s.as_(persona).refused(attempt)
-    before = s.superuser.value(COUNT, [9001])
-    statement = f"INSERT INTO {name} (id, report_id, accessed_at) VALUES (1, 9001, %s)"
-    for moment in ("2031-05-01 00:00:00+00", "2031-05-31 23:59:59+00"):
-        s.as_("owner", time_zone="Asia/Tokyo").allows(statement, [moment], rows=1)
-    for moment in ("2031-04-30 23:59:59+00", "2031-06-01 00:00:00+00"):
-        s.as_("owner").refused(statement, [moment], sqlstate="23514")
-    assert s.superuser.value(COUNT, [9001]) == before + 2
-    s.as_("owner").refused(f"TRUNCATE {name}", **APPEND_ONLY)
-    s.as_("owner").refused(f"DELETE FROM {name}", **APPEND_ONLY)
-    s.superuser.allows(f"GRANT ALL ON {name} TO anon")
-    s.as_("anon").sees_nothing(f"SELECT FROM {name}")
-
-
-@promise("public.report_access_log INSERT service_role")
-def the_service_appends_through_the_log_and_into_no_partition(s: Session) -> None:
-    for persona in SERVICES:
-        s.as_(persona).allows(*insertion("public.report_access_log"), rows=1)
-        for name in partitions(s):
-            s.as_(persona).refused(f"INSERT INTO {name} (report_id) VALUES (9001)")
-        for name in ("public.report_access_log", *partitions(s)):
-            s.as_(persona).refused(f"UPDATE {name} SET report_id = report_id")
-            s.as_(persona).refused(f"DELETE FROM {name}")
-            s.as_(persona).refused(f"TRUNCATE {name}")
-
-
-@promise("public.report_access_counts view SELECT anon authenticated")
-def the_counts_are_the_services_to_read(s: Session) -> None:
-    for persona in OUTSIDERS:
-        s.as_(persona).refused("SELECT FROM public.report_access_counts")
-    for persona in SERVICES:
-        assert len(s.as_(persona).rows("SELECT * FROM public.report_access_counts")) == 3

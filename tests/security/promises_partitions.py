@@ -2,7 +2,7 @@
 
 from tests.security.evil import PATH, evil_is_untouched, prepare_evil
 from tests.security.objects import partitions
-from tests.security.personas import OWNERS, Session
+from tests.security.personas import OWNERS, SERVICES, Session
 from tests.security.promises_log import APPEND_ONLY, the_law
 from tests.security.registry import promise
 
@@ -20,6 +20,12 @@ INSERT = {
     LOGS: "INSERT INTO conversation.logs (level, event_type, created_at) VALUES ('info', 'user_logout', %s)",
 }
 KEY = {LOG: "accessed_at", LOGS: "created_at"}
+
+
+def _straight(insert: str, table: str) -> str:
+    """Into the month itself, which gives no row its number."""
+    straight = insert.replace(table, f"{table}_2031_05")
+    return straight.replace("(report_id", "(id, report_id").replace("(9001", "(1, 9001")
 
 
 def _rows(s: Session, table: str) -> list[tuple[object, ...]]:
@@ -56,13 +62,7 @@ def rows_of_no_month_move_into_theirs_and_are_counted_once(s: Session) -> None:
                 # It is there, and what was off for the move is on again.
                 assert asker.value(PREPARE, [table]) is None
                 s.as_("service").allows(insert, [WITHIN[0]], rows=1)
-                asker.allows(
-                    f"{insert.replace(table, month)}".replace("(report_id", "(id, report_id").replace(
-                        "(9001", "(1, 9001"
-                    ),
-                    [WITHIN[0]],
-                    rows=1,
-                )
+                asker.allows(_straight(insert, table), [WITHIN[0]], rows=1)
                 the_law(s)
                 if table == LOG:
                     for place in (month, f"{LOG}_default"):
@@ -95,7 +95,7 @@ def rows_that_get_lost_on_the_way_stop_the_move(s: Session) -> None:
     s.as_("owner").value(PREPARE, [LOGS])
     s.as_("service").allows(INSERT[LOGS], [WITHIN[1]], rows=1)
     s.as_("owner").allows("CREATE RULE swallow AS ON INSERT TO conversation.logs_2031_05 DO INSTEAD NOTHING")
-    s.as_("owner").refused(ATTACH, [LOGS], sqlstate="P0004", constraint="rows_moved")
+    s.as_("owner").refused(ATTACH, [LOGS], sqlstate="XX000", constraint="rows_moved")
 
 
 @promise(f"{MONTHS} clause")
@@ -168,3 +168,32 @@ def no_month_is_made_by_what_the_owners_search_path_names(s: Session) -> None:
                 [table, dropping],
             )
     evil_is_untouched(s)
+
+
+@promise(f"{LOG} {LOGS} {CREATING} rowsecurity search_path")
+def a_month_to_come_is_as_closed_as_the_others(s: Session) -> None:
+    for table, insert in INSERT.items():
+        with s.undone():
+            month = f"{table}_2031_05"
+            make = f"SELECT carnivore.create_partition('{table}', '2031-05-17')"
+            straight = _straight(insert, table)
+            given = "GRANT ALL ON TABLES TO anon, authenticated, service_role"
+            s.as_("owner").allows(f"ALTER DEFAULT PRIVILEGES IN SCHEMA {table.split('.')[0]} {given}")
+            assert s.as_("owner", time_zone="Asia/Tokyo").value(make) is True
+            for zone in ("UTC", "America/Los_Angeles"):
+                assert s.as_("owner", time_zone=zone).value(make) is False
+            for persona in ("anon", "ada", *SERVICES):
+                for attempt in ("SELECT FROM {}", "UPDATE {} SET id = id", "DELETE FROM {}", "TRUNCATE {}"):
+                    s.as_(persona).refused(attempt.format(month))
+                s.as_(persona).refused(straight, [WITHIN[0]])
+            for moment in WITHIN:
+                s.as_("service").allows(insert, [moment], rows=1)
+            assert s.superuser.value(f"SELECT count(*) FROM {month}") == len(WITHIN)
+            for moment in BESIDE:
+                s.as_("owner").refused(straight, [moment], sqlstate="23514")
+            named = {LOG: "Accesses", LOGS: "Events"}[table]
+            comment = f"SELECT obj_description('{month}'::regclass)"
+            assert s.superuser.value(comment) == f"{named} of 2031-05 (UTC)."
+            s.superuser.allows(f"GRANT ALL ON {month} TO anon, authenticated")
+            for persona in ("anon", "ada"):
+                s.as_(persona).sees_nothing(f"SELECT FROM {month}")

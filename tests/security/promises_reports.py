@@ -2,10 +2,10 @@
 
 import json
 
-from tests.security.personas import OUTSIDERS, OWNERS, SERVICES, Session
+from tests.security.personas import OWNERS, SERVICES, Session
 from tests.security.registry import promise
 from tests.security.rights import BY_TOKEN
-from tests.security.rows import NOW, insertion
+from tests.security.rows import insertion
 from tests.security.seed import REPORT_A, REPORT_B, REPORT_EXPIRED
 
 READ = "SELECT id FROM public.generated_reports"
@@ -76,22 +76,6 @@ def a_guessed_token_opens_nothing_and_logs_nothing(s: Session) -> None:
                 s.as_(persona).refused(call, [guess], **unknown)
             s.as_(persona, access_counting="deferred").refused(OPEN, [guess], **unknown)
     assert s.superuser.value(ACCESSES) == before
-
-
-@promise("public.generated_reports INSERT UPDATE DELETE TRUNCATE anon authenticated")
-def no_outsider_changes_a_report_its_expiry_token_page_or_counters(s: Session) -> None:
-    for persona in OUTSIDERS:
-        for change in (
-            "expires_at = 'infinity'",
-            f"access_token = '{'f0' * 32}'",
-            "report_html = ''",
-            "access_count = 0",
-            "last_accessed_at = now()",
-        ):
-            s.as_(persona).refused(f"UPDATE public.generated_reports SET {change}")
-        s.as_(persona).refused(*insertion("public.generated_reports"))
-        s.as_(persona).refused("DELETE FROM public.generated_reports")
-        s.as_(persona).refused("TRUNCATE public.generated_reports CASCADE")
 
 
 @promise("public.generated_reports COPY anon SELECT policy")
@@ -199,21 +183,6 @@ def a_report_never_changes_not_even_for_the_owner(s: Session) -> None:
             assert error.diag.column_name == column
             s.as_(persona).allows(f"UPDATE public.generated_reports SET {column} = {column}", rows=3)
         s.as_("service").refused(statement)
-
-
-@promise("public.generated_reports public.report_access_pending service_role UPDATE INSERT")
-def the_service_forges_no_counter(s: Session) -> None:
-    for persona in SERVICES:
-        for change in ("access_count = 0", "last_accessed_at = now()", "access_count = access_count + 1"):
-            s.as_(persona).refused(f"UPDATE public.generated_reports SET {change}")
-        for extra in (
-            {"access_count": 7},
-            {"last_accessed_at": NOW},
-        ):
-            s.as_(persona).refused(*insertion("public.generated_reports", **extra))
-        for table in ("public.report_access_pending", "public.report_expiry_changes"):
-            s.as_(persona).refused(*insertion(table))
-            s.as_(persona).refused(f"DELETE FROM {table}")
 
 
 @promise(

@@ -46,16 +46,22 @@ def _prepared(s: Session) -> Asker:
 
 
 def _register(
-    s: Session, job: str, *rows: int, state: str = "", times: int = 0, rule: str = "", **columns: int | None
+    s: Session, job: str, *rows: int, state: str = "", times: int = 0, rule: str = "", **columns: Any
 ) -> None:
     asker = s.as_("owner")
     asker.allows(f"CREATE SEQUENCE public.tries_{job}; CREATE SEQUENCE public.at_{job}")
     given = f"ARRAY{list(rows)}::bigint[], '{state}', {times}, '{rule}'"
-    asker.allows(
-        f"INSERT INTO carnivore.jobs (job, call, on_failure{''.join(f', {name}' for name in columns)})"
-        f" VALUES (%s, %s, 'INSERT INTO public.failures VALUES ($1, $2, $3, $4, $5)'{', %s' * len(columns)})",
-        [job, f"SELECT public.step('{job}', $1, $2, $3, {given})", *columns.values()],
-    )
+    row = {
+        "job": job,
+        "area": "weekly",
+        "position": 0,
+        "description": "ours",
+        "call": f"SELECT public.step('{job}', $1, $2, $3, {given})",
+        "on_failure": "INSERT INTO public.failures VALUES ($1, $2, $3, $4, $5)",
+        **columns,
+    }
+    places = ", ".join(["%s"] * len(row))
+    asker.allows(f"INSERT INTO carnivore.jobs ({', '.join(row)}) VALUES ({places})", list(row.values()))
 
 
 def _noted(s: Session, job: str) -> tuple[Any, ...]:
@@ -92,7 +98,7 @@ def a_job_runs_batch_by_batch_until_there_is_less_than_one(s: Session) -> None:
 
 @promise("run_job record_job clause")
 def a_job_that_fails_is_noted_and_logged_where_it_belongs(s: Session) -> None:
-    for state, rule in (("23514", "a_rule"), ("22012", ""), ("57014", "")):
+    for state, rule in (("23514", "a_rule"), ("22012", ""), ("57014", ""), ("P0004", "")):
         with s.undone():
             asker = _prepared(s)
             _register(s, "ours", 5, 5, state=state, times=99, rule=rule)
@@ -104,8 +110,10 @@ def a_job_that_fails_is_noted_and_logged_where_it_belongs(s: Session) -> None:
                 " FROM public.failures AS f JOIN carnivore.jobs USING (job)"
             )
             assert s.superuser.rows(failed) == [("ours", state, rule, True, True, True)]
-            asker.allows("UPDATE carnivore.jobs SET on_failure = NULL")
-            assert asker.rows(RUN.format("{}")) == [(0, error)]
+            # One that cannot be logged is noted all the same.
+            for on_failure in (None, "SELECT 1 / 0"):
+                asker.allows("UPDATE carnivore.jobs SET on_failure = %s", [on_failure])
+                assert asker.rows(RUN.format("{}")) == [(0, error)]
             assert len(s.superuser.rows(failed)) == 1
 
 
@@ -122,7 +130,7 @@ def a_job_that_is_refused_a_lock_tries_again_in_the_other_order(s: Session) -> N
 @promise("run_job maintain clause")
 def what_is_no_job_is_not_run(s: Session) -> None:
     asker = _prepared(s)
-    asker.allows("INSERT INTO carnivore.jobs (job) VALUES ('files')")
+    _register(s, "files", call=None)
     for job in ("files", "nothing"):
         asker.refused(f"CALL carnivore.run_job('{job}')", **NOT_FOUND)
     _register(s, "ours", 1)
@@ -135,8 +143,8 @@ def what_is_no_job_is_not_run(s: Session) -> None:
 def _all_jobs(s: Session) -> Asker:
     asker = _prepared(s)
     for position, job in ((9, "third"), (1, "first"), (8, "old_logs"), (5, "second")):
-        _register(s, job, 1, position=position)
-    asker.allows("INSERT INTO carnivore.jobs (job, position) VALUES ('files', 0)")
+        _register(s, job, 1, position=position, archives=job == "old_logs", options='{"own": 1}')
+    _register(s, "files", call=None)
     return asker
 
 
@@ -146,11 +154,11 @@ def a_run_of_all_jobs_takes_them_in_their_order(s: Session) -> None:
         with s.undone():
             _all_jobs(s).allows(f"CALL carnivore.maintain(5, '7 days', 4, {old})")
             steps = s.superuser.rows("SELECT job, batch::int, options FROM public.steps ORDER BY number")
-            options = {"reports_grace": "7 days", "months_ahead": 4, "keep_old": not old}
+            options = {"reports_grace": "7 days", "months_ahead": 4, "keep_old": not old, "own": 1}
             jobs = ("first", "second", *(["old_logs"] if old else []), "third")
             assert steps == [(job, 5, options) for job in jobs]
     _all_jobs(s).allows("CALL carnivore.maintain()")
-    options = {"reports_grace": "90 days", "months_ahead": 3, "keep_old": False}
+    options = {"own": 1, "keep_old": False}
     assert s.superuser.row("SELECT batch::int, options FROM public.steps WHERE job = 'old_logs'") == (
         1000,
         options,

@@ -56,36 +56,6 @@ def an_address_that_differs_in_more_than_case_reads_nothing(s: Session) -> None:
     s.as_("stranger", claims='{"email": "\u212aim@example.com"}').sees_nothing(OWN)
 
 
-@promise(
-    "public.user_sessions public.cw_assessment_sessions public.calculator2_sessions UPDATE anon authenticated"
-)
-def no_outsider_sets_a_payment_state_or_any_money(s: Session) -> None:
-    for persona in OUTSIDERS:
-        for table in TABLES:
-            s.as_(persona).refused(f"UPDATE {table} SET payment_status = 'completed'")
-            s.as_(persona).refused(*insertion(table))
-            s.as_(persona).refused(f"DELETE FROM {table}")
-        s.as_(persona).refused("UPDATE public.calculator2_sessions SET amount_paid = 0")
-        s.as_(persona).refused("UPDATE public.user_sessions SET stripe_payment_id = 'pi_x'")
-
-
-@promise(
-    "public.cw_assessment_sessions public.stripe_events public.report_expiry_changes"
-    " public.report_access_pending anon SELECT"
-)
-def no_outsider_reads_assessments_events_changes_or_deltas(s: Session) -> None:
-    for persona in OUTSIDERS:
-        for table in (
-            "public.cw_assessment_sessions",
-            "public.stripe_events",
-            "public.report_expiry_changes",
-            "public.report_access_pending",
-            "public.pricing_tiers",
-        ):
-            for attempt in ("SELECT FROM", "DELETE FROM", "TRUNCATE"):
-                s.as_(persona).refused(f"{attempt} {table}")
-
-
 @promise("auth.users anon authenticated")
 def no_outsider_reads_or_writes_the_people_who_can_log_in(s: Session) -> None:
     for persona in OUTSIDERS:

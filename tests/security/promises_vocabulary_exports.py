@@ -175,13 +175,6 @@ def a_learner_asks_again_for_their_failed_export_and_changes_nothing_else(s: Ses
     assert s.as_("ada").value(f"SELECT retry_count FROM {TABLE} WHERE retry_count > 0") == 1
 
 
-@promise(f"{TABLE} DELETE TRUNCATE")
-def nobody_but_the_owner_takes_an_export_out_of_the_history(s: Session) -> None:
-    for persona in ("ada", *OTHERS, *SERVICES):
-        s.as_(persona).refused(f"DELETE FROM {TABLE}")
-        s.as_(persona).refused(f"TRUNCATE {TABLE}")
-
-
 @promise(f"{FILES} keep_export_file trigger_export_history_keep_file clause")
 def the_file_of_an_export_that_goes_is_noted_for_deletion(s: Session) -> None:
     noted = f"SELECT file_url FROM {FILES} ORDER BY file_url"
@@ -234,13 +227,3 @@ def the_file_of_an_attempt_that_came_to_nothing_is_noted(s: Session) -> None:
     # No file, nothing to note.
     s.as_("service").allows(f"UPDATE {TABLE} SET status = 'processing' WHERE status = 'processing'")
     assert s.superuser.value(f"SELECT count(*) FROM {FILES}") == 1
-
-
-@promise(f"{FILES} SELECT INSERT UPDATE DELETE")
-def files_to_be_deleted_are_the_services_alone_to_read_and_strike_off(s: Session) -> None:
-    for persona in ("guest", "ada", *OTHERS):
-        for attempt in (f"SELECT FROM {FILES}", f"DELETE FROM {FILES}", f"COPY {FILES} TO STDOUT"):
-            s.as_(persona).refused(attempt)
-    for persona in ("guest", "ada", *OTHERS, *SERVICES):
-        s.as_(persona).refused(*insertion(FILES))
-        s.as_(persona).refused(f"UPDATE {FILES} SET file_url = 's3://exports/mine.csv'")

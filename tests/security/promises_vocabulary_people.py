@@ -145,15 +145,6 @@ def nobody_signs_up_twice(s: Session) -> None:
     s.as_("stranger", claims=claims).refused(statement, [MALLORY], **taken)
 
 
-@promise(f"{USERS} UPDATE authenticated")
-def a_learner_changes_neither_address_nor_standing(s: Session) -> None:
-    for change in ("email = email", "is_authenticated = true", "last_login = now()", "id = id"):
-        s.as_("ada").refused(f"UPDATE {USERS} SET {change}")
-    for extra in ({"is_authenticated": True}, {"last_login": "2026-01-01"}, {"created_at": "2026-01-01"}):
-        given = columns(INSERTS, "authenticated", USERS)
-        s.as_("stranger").refused(*insertion(USERS, only=given, **extra))
-
-
 @promise(f"{USERS} {SESSIONS} UPDATE policy")
 def nobody_takes_over_a_row_through_a_conflict(s: Session) -> None:
     statement = (
@@ -185,13 +176,6 @@ def guests_sessions_are_the_services_alone(s: Session) -> None:
         s.as_(persona).allows(f"UPDATE {SESSIONS} SET session_type = 'qa' WHERE {guests}", rows=0)
         s.as_(persona).allows(f"DELETE FROM {SESSIONS} WHERE {guests}", rows=0)
         s.as_(persona).refused(f"INSERT INTO {SESSIONS} (session_type) VALUES ('qa')")
-
-
-@promise(f"{SESSIONS} INSERT UPDATE authenticated")
-def a_learner_notes_no_address_of_the_network(s: Session) -> None:
-    s.as_("ada").refused(f"UPDATE {SESSIONS} SET ip_address = '192.0.2.1'")
-    statement = f"INSERT INTO {SESSIONS} (user_id, session_type, ip_address) VALUES (%s, 'qa', '192.0.2.1')"
-    s.as_("ada").refused(statement, [ADA])
 
 
 @promise(f"{USERS} fold_email trigger_users_fold_email")

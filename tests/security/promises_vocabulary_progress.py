@@ -12,15 +12,6 @@ from tests.support import progress_law
 PROGRESS, SESSIONS = "vocabulary.user_progress", "vocabulary.sessions"
 
 
-@promise(f"{PROGRESS} UPDATE authenticated service_role")
-def nobody_writes_a_total(s: Session) -> None:
-    for persona in ("ada", "bob", "stranger", *SERVICES):
-        for column in progress_law.STORED:
-            s.as_(persona).refused(f"UPDATE {PROGRESS} SET {column} = DEFAULT")
-    for persona in ("ada", "bob", "stranger"):
-        s.as_(persona).refused(f"UPDATE {PROGRESS} SET total_points = 1000")
-
-
 @promise(f"{PROGRESS} trigger_user_progress_fill fill_user_progress count_user_sessions clause")
 def whatever_totals_a_new_row_of_progress_is_given_the_sessions_are_counted(s: Session) -> None:
     given = (
@@ -159,9 +150,3 @@ def the_service_proves_progress_and_repairs_what_is_wrong(s: Session) -> None:
         unknown = {"sqlstate": "P0002", "constraint": "user_not_found"}
         for learner in (NO_ONE, None):
             s.as_(persona).refused(recompute, [learner], **unknown)
-
-
-@promise("recompute_user_progress EXECUTE anon authenticated")
-def nobody_else_recomputes_progress(s: Session) -> None:
-    for persona in ("anon", "ada", "bob", "stranger"):
-        s.as_(persona).refused("SELECT vocabulary.recompute_user_progress(%s)", [ADA])

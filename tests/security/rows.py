@@ -158,6 +158,8 @@ GOOD: dict[str, Row] = {
         "description": "something new",
         "call": "SELECT 0",
         "batch": 5,
+        "options": Jsonb({"months_ahead": 3}),
+        "archives": True,
         "due": "SELECT 0",
         "on_failure": "SELECT 0",
         "every": "1 day",
