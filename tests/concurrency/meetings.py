@@ -17,14 +17,11 @@ from carnivore_db import Database, Identity
 from carnivore_db.conversation import messages, sessions
 from carnivore_db.errors import CarnivoreError
 from tests.conversation.samples import LONG_AGO, SERVICE, Person, completed, sign_up
+from tests.support.databases import waiting
 from tests.support.processes import eventually
 
 CLIENTS = 8
 OLD = LONG_AGO - timedelta(days=800)  # old enough for the archive
-WAITING = """
-    SELECT count(*) AS number FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()
-"""
 # What no moment may show, with the id of what shows it.
 BROKEN = """
     SELECT 'a message is in one place' AS law, id
@@ -160,7 +157,7 @@ class Arena:
         """
         with suppress(TakenBack), first.begun() as gave:
             running = self.pool.submit(outcome, second)
-            assert eventually(lambda: running.done() or self.waiting() > 0)
+            assert eventually(lambda: running.done() or waiting(self.owner) > 0)
             waited = not running.done()
             if not kept:
                 raise TakenBack
@@ -181,11 +178,6 @@ class Arena:
         (row,) = self.owner.execute(query, values).fetchall()
         assert isinstance(row, dict)
         return row
-
-    def waiting(self) -> int:
-        """How many connections wait for a lock now."""
-        number: int = self.ask(WAITING)["number"]
-        return number
 
     def session(self, session_id: UUID) -> dict[str, Any]:
         return self.ask(SESSION, session_id)

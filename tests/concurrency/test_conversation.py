@@ -10,7 +10,7 @@ from carnivore_db.conversation import messages, profiles, sessions
 from carnivore_db.errors import ProfileDeleted, SessionCompleted, SessionNotFound
 from tests.concurrency.meetings import Arena, completed_session, sql
 from tests.conversation.samples import SERVICE, sign_up
-from tests.support.processes import eventually
+from tests.support.databases import somebody_waits
 
 IDLE = datetime.now(UTC) - timedelta(days=8)
 AGAIN = """
@@ -299,9 +299,9 @@ def test_an_archiving_and_an_erasure_do_not_meet_in_a_circle(arena: Arena) -> No
     arena.owner.execute(GATE)
     try:
         archiving = arena.pool.submit(arena.job("archive_messages"))
-        assert eventually(lambda: arena.waiting() == 1)
+        somebody_waits(arena.owner)
         erasure = arena.pool.submit(arena.act(SERVICE, profiles.erase, person.id))
-        assert eventually(lambda: arena.waiting() == 2)
+        somebody_waits(arena.owner, 2)
         arena.owner.execute("SELECT pg_advisory_unlock(1)")
         assert (archiving.result(), erasure.result()) == (2, 2)
         arena.assert_lawful()

@@ -15,7 +15,7 @@ from psycopg import errors
 from tests.concurrency import crowds
 from tests.concurrency.crowds import CLIENTS, at_once
 from tests.support import progress_law
-from tests.support.databases import TestDatabase
+from tests.support.databases import TestDatabase, waiting
 from tests.support.processes import eventually
 
 BEGAN = datetime(2028, 2, 20, tzinfo=UTC)
@@ -229,10 +229,6 @@ SLOWLY = """
     CREATE TRIGGER a_gate BEFORE UPDATE ON vocabulary.user_progress
         FOR EACH ROW EXECUTE FUNCTION public.wait_at_the_gate();
 """
-WAITING = """
-    SELECT count(*) = 2 FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()
-"""
 
 
 @pytest.mark.parametrize("case", CROSSWISE)
@@ -253,7 +249,7 @@ def test_two_statements_over_the_same_two_learners_do_not_deadlock(
 
         with ThreadPoolExecutor(2) as pool:
             both = [pool.submit(run, statement) for statement in CROSSWISE[case]]
-            came = eventually(lambda: gate.execute(WAITING).fetchone() == (True,))
+            came = eventually(lambda: waiting(gate) == 2)
             gate.execute("SELECT pg_advisory_unlock(1)")
             for running in both:
                 running.result()

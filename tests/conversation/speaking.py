@@ -1,19 +1,15 @@
 """Sessions in which people talk, and how a test waits for somebody else's connection."""
 
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import URL, event, text
-from sqlalchemy.orm import Session
 
-from carnivore_db import Database, Identity
+from carnivore_db import Identity
 from carnivore_db.conversation import messages, sessions
 from carnivore_db.conversation.models import ChatType, Message, Role
 from tests.conversation.samples import SERVICE, Person
-from tests.migrations.helpers import eventually
 from tests.support.callers import Caller
 from tests.support.databases import one
 
@@ -25,10 +21,6 @@ VOICES: tuple[tuple[Role, ChatType], ...] = (
     ("user", "helper"),
     ("helper_assistant", "helper"),
 )
-WAITING = """
-    SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()
-"""
 COUNTS = "SELECT message_count_main, message_count_helper FROM conversation.sessions WHERE id = %s"
 
 
@@ -95,48 +87,3 @@ def holding(owner: psycopg.Connection, secret: str) -> list[str]:
             owner, f"SELECT count(*) FROM {row['name']} AS t WHERE strpos(to_jsonb(t)::text, %s) > 0", secret
         )
     ]
-
-
-def somebody_waits(owner: psycopg.Connection, number: int = 1) -> None:
-    """Come back when so many connections wait for a lock."""
-    eventually(lambda: one(owner, WAITING) == number)
-
-
-def plan(tx: Session, query: Callable[[Session], object]) -> list[dict[str, Any]]:
-    """The nodes of the plan of the last statement that `query` sends."""
-    sent: list[tuple[str, Any]] = []
-    connection = tx.connection()
-
-    def note(_1: object, _2: object, statement: str, parameters: Any, *_: object) -> None:
-        sent.append((statement, parameters))
-
-    event.listen(connection, "before_cursor_execute", note)
-    query(tx)
-    event.remove(connection, "before_cursor_execute", note)
-    statement, parameters = sent[-1]
-    (shown,) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).scalar_one()
-    return list(walk(shown["Plan"]))
-
-
-def nodes_of(
-    url: URL, who: Identity, query: Callable[[Session], object], before: str = "SELECT"
-) -> list[dict[str, Any]]:
-    """The plan of a query, of somebody who did something before; all is taken back."""
-    database = Database(url)
-    with database.engine.connect() as connection, Session(connection) as tx:
-        tx.execute(text(before))
-        connection.exec_driver_sql(*who.statement())
-        found = plan(tx, query)
-    database.close()
-    return found
-
-
-def walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A node of a plan, and all below it."""
-    yield node
-    for below in node.get("Plans", []):
-        yield from walk(below)
-
-
-def indexes(nodes: list[dict[str, Any]]) -> set[str]:
-    return {node["Index Name"] for node in nodes if "Index Name" in node}

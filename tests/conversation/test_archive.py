@@ -118,17 +118,6 @@ def test_a_batch_says_what_it_did(owner: psycopg.Connection, person: Person) -> 
     assert datetime.fromisoformat(facts["before"]) < datetime.now(UTC) - timedelta(days=364)
 
 
-def test_the_service_archives_and_nobody_else(
-    caller: Caller, person: Person, owner: psycopg.Connection
-) -> None:
-    spoken(owner, person, said=2)
-    archive_one = "SELECT conversation.archive_messages(1)"
-    for who in (person.identity, VISITOR):
-        with pytest.raises(errors.PermissionRefused):
-            caller.run(who, lambda tx: tx.connection().exec_driver_sql(archive_one))
-    assert caller.run(SERVICE, lambda tx: tx.connection().exec_driver_sql(archive_one).scalar_one()) == 1
-
-
 def test_a_person_reads_their_own_archive_only(
     caller: Caller, person: Person, owner: psycopg.Connection
 ) -> None:

@@ -11,9 +11,8 @@ from psycopg.rows import dict_row
 
 from carnivore_db import errors
 from carnivore_db.conversation import jobs
-from tests.conversation.speaking import WAITING, somebody_waits
 from tests.conversation.working import SECRET, WORK, Work, failure, gate, logged, stumbling, working
-from tests.support.databases import TestDatabase, one
+from tests.support.databases import WAITING, TestDatabase, one, somebody_waits
 
 pytestmark = pytest.mark.document(45)
 CALL = "CALL conversation.run_job(%s, %s)"

@@ -13,10 +13,10 @@ from psycopg.rows import dict_row
 from carnivore_db import Database, errors
 from carnivore_db.conversation import jobs
 from tests.conversation.samples import sign_up
-from tests.conversation.speaking import WAITING, opened, somebody_waits, speak
+from tests.conversation.speaking import opened, speak
 from tests.conversation.working import WORK, Work, failure, gate, logged, stumbling, working
-from tests.migrations.helpers import eventually
-from tests.support.databases import TestDatabase, one
+from tests.support.databases import TestDatabase, one, somebody_waits, waiting
+from tests.support.processes import eventually
 
 CALL = "CALL conversation.run_job(%s, %s)"
 AGE = {  # how long ago something must have been, in days
@@ -118,7 +118,7 @@ def test_two_at_once_do_the_work_of_one(
             first = pool.submit(jobs.run, db.engine, work.job, batch=2)
             somebody_waits(owner)
             second = pool.submit(jobs.run, other.engine, work.job, batch=3)
-            eventually(lambda: second.done() or one(owner, WAITING) == 2)
+            assert eventually(lambda: second.done() or waiting(owner) == 2)
         assert first.result() + second.result() == 9
     assert work.left(owner) == 0
     facts = [event["metadata"] for event in logged(owner, work.event)]

@@ -11,8 +11,8 @@ from carnivore_db.conversation import logs
 from carnivore_db.conversation.models import Log
 from carnivore_db.kit.paging import Page
 from tests.conversation.samples import SERVICE, Person, sign_up
-from tests.conversation.speaking import indexes, nodes_of
 from tests.support.databases import Shape, TestDatabase
+from tests.support.plans import indexes, nodes_of
 
 # Three months of events, few of which are of one session or have one fact.
 FILL = """

@@ -18,9 +18,10 @@ from carnivore_db.conversation.messages import StoredMessage
 from carnivore_db.conversation.models import ChatType
 from carnivore_db.kit.paging import Cursor, Page
 from tests.conversation.samples import LONG_AGO, NOBODY, SERVICE, Person, sign_up
-from tests.conversation.speaking import VOICES, archive, indexes, nodes_of, opened, spoken, started
+from tests.conversation.speaking import VOICES, archive, opened, spoken, started
 from tests.support.callers import Caller
 from tests.support.databases import Shape, TestDatabase
+from tests.support.plans import indexes, nodes_of
 
 pytestmark = pytest.mark.document(21)
 

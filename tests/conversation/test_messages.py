@@ -18,7 +18,6 @@ from tests.conversation.speaking import (
     VOICES,
     archive,
     opened,
-    plan,
     say,
     spoken,
     started,
@@ -26,6 +25,7 @@ from tests.conversation.speaking import (
 from tests.migrations.helpers import fresh, put_rows
 from tests.support.callers import Caller
 from tests.support.databases import Shape, TestDatabase, one
+from tests.support.plans import plan
 
 STORED = "SELECT count(*) FROM conversation.messages WHERE session_id = %s"
 CARROT = "\N{CARROT}"  # one character, four bytes

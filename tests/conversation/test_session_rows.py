@@ -6,7 +6,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.conversation.samples import LONG_AGO, Person, completed, sign_up
+from tests.conversation.samples import LONG_AGO, Person, completed
 from tests.support.databases import one
 
 HOUR = timedelta(hours=1)
@@ -57,21 +57,6 @@ def test_a_given_moment_is_kept_and_the_duration_derived(owner: psycopg.Connecti
         assert one(owner, derived, made) == expected, change
     owner.execute("UPDATE conversation.sessions SET is_completed = false, duration_seconds = 7")
     assert one(owner, derived, made) is None
-
-
-def test_a_person_has_one_open_session_whatever_is_written(owner: psycopg.Connection, person: Person) -> None:
-    owner.execute(RAW.format("is_completed", "false"), [person.id, LONG_AGO])
-    with pytest.raises(psycopg.errors.UniqueViolation) as caught:
-        owner.execute(RAW.format("is_completed", "false"), [person.id, LONG_AGO])
-    assert caught.value.diag.constraint_name == "idx_sessions_active_per_user"
-
-
-def test_a_session_stays_its_persons(owner: psycopg.Connection, person: Person) -> None:
-    eve, made = sign_up(owner), completed(owner, person, LONG_AGO)
-    with pytest.raises(psycopg.errors.IntegrityError) as caught:
-        owner.execute("UPDATE conversation.sessions SET user_id = %s", [eve.id])
-    assert (caught.value.diag.constraint_name, caught.value.diag.column_name) == ("immutable", "user_id")
-    assert one(owner, "SELECT user_id FROM conversation.sessions WHERE id = %s", made) == person.id
 
 
 @pytest.mark.document(40)

@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import scalar_row
 from pytest_postgresql.janitor import DatabaseJanitor
 from sqlalchemy import URL
 
@@ -18,6 +19,7 @@ from carnivore_db.dev.local import Server
 from carnivore_db.schema import migrations
 from carnivore_db.schema.base import Base
 from tests.support import supabase
+from tests.support.processes import eventually
 
 APPLICATION = "carnivore_app"
 _MEMORY = Path("/dev/shm")  # noqa: S108 - LocalPostgres makes a private directory there
@@ -124,3 +126,22 @@ def one(owner: psycopg.Connection, query: str, *values: Any) -> Any:
     assert len(rows) == 1
     (value,) = rows[0].values()
     return value
+
+
+# Where it is executed by another connection: who waits for a lock.
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()
+"""
+
+
+def waiting(connection: psycopg.Connection) -> int:
+    """How many connections to this database wait for a lock now."""
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        found: int = cursor.execute(WAITING).fetchone()
+        return found
+
+
+def somebody_waits(connection: psycopg.Connection, number: int = 1) -> None:
+    """Come back when so many connections wait for a lock."""
+    assert eventually(lambda: waiting(connection) == number)

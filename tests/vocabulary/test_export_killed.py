@@ -13,7 +13,8 @@ from carnivore_db import Database, errors
 from carnivore_db.kit.storage import Storage
 from carnivore_db.vocabulary.exports.worker import work
 from carnivore_db.vocabulary.models import ExportType
-from tests.support.processes import eventually, python
+from tests.support.databases import somebody_waits
+from tests.support.processes import python
 from tests.vocabulary.export_s3 import PART, Bucket
 from tests.vocabulary.export_support import (
     LEASE,
@@ -50,9 +51,6 @@ COMMAND = """
 from carnivore_db.cli import app
 app(["exports", "work", "--location", {location!r}])
 """
-WAITING = (
-    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = ANY(%s) AND wait_event_type = 'Lock') AS waits"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -152,12 +150,7 @@ def test_a_command_can_be_ended_while_it_waits_for_the_database(
     with exporting.database.connect() as blocker:
         blocker.execute("LOCK TABLE vocabulary.sessions IN ACCESS EXCLUSIVE MODE")
         with python(COMMAND.format(location=folder.location)) as process:
-
-            def waits() -> bool:
-                found = exporting.owner.execute(WAITING, [exporting.backends()]).fetchone()
-                return found is not None and bool(found["waits"])
-
-            assert eventually(waits)
+            somebody_waits(exporting.owner)
             assert exporting.row(key)["status"] == "processing"
             end(process, how)
     content = assert_taken_over(exporting, folder, key)

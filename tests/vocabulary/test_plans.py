@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from tests.support.databases import Shape
+from tests.support.plans import indexes, walk
 
 pytestmark = pytest.mark.slow
 
@@ -129,16 +130,6 @@ def explain(request: pytest.FixtureRequest) -> Iterator[Callable[..., list[dict[
     yield nodes
     for connection in opened:
         connection.rollback()
-
-
-def walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield node
-    for below in node.get("Plans", []):
-        yield from walk(below)
-
-
-def indexes(nodes: list[dict[str, Any]]) -> set[str]:
-    return {node["Index Name"] for node in nodes if "Index Name" in node}
 
 
 def assert_uses(nodes: list[dict[str, Any]], wanted: set[str]) -> None:

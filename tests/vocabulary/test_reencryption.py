@@ -17,9 +17,9 @@ from carnivore_db.vocabulary.keys.encryption import Keyring
 from carnivore_db.vocabulary.keys.jobs import Reencrypted
 from carnivore_db.vocabulary.models import PROVIDERS
 from tests.support.callers import SyncCaller
-from tests.support.databases import TestDatabase, one
+from tests.support.databases import TestDatabase, one, somebody_waits
 from tests.support.hostile import MARK, attempt
-from tests.support.processes import eventually, python
+from tests.support.processes import python
 from tests.vocabulary.samples import KEYS, NEW, OLD, SERVICE, new_learner, set_key, taken
 
 MORE = {**KEYS, "third": b"3" * 32}
@@ -194,15 +194,11 @@ def test_a_key_that_somebody_is_just_setting_is_waited_for(
     sync: SyncCaller, jobs: Database, owner: psycopg.Connection, keyring: Keyring
 ) -> None:
     learners = with_keys(sync, 3)
-    waiting = (
-        "SELECT count(*) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
     with ThreadPoolExecutor(1) as pool:
         with sync.database.transaction(SERVICE) as tx:
             api_keys.set(tx, keyring, learners[1], "openai", f"late-{MARK}")
             running = pool.submit(key_jobs.reencrypt, jobs, NEW, batch=1)
-            assert eventually(lambda: one(owner, waiting) == 1)
+            somebody_waits(owner)
         assert running.result().failed == {}
     assert outdated(owner) == 0
     found = sync.call(SERVICE, api_keys.get, NEW, learners[1], "openai")

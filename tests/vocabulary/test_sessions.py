@@ -16,7 +16,7 @@ from carnivore_db.vocabulary import progress, sessions
 from carnivore_db.vocabulary.models import LearningSession
 from carnivore_db.vocabulary.payloads import SessionData, Word, Work
 from tests.support.callers import Caller
-from tests.support.processes import eventually
+from tests.support.databases import somebody_waits
 from tests.vocabulary.samples import NOBODY, NOON, SERVICE, new_learner, start_session, themselves
 
 WORK = {
@@ -211,18 +211,11 @@ def test_two_ends_at_once_count_once(jobs: Database, owner: psycopg.Connection, 
     ada = new_learner(caller)
     made = start_session(caller, ada.id)
 
-    def second_waits() -> bool:
-        return bool(
-            owner.execute(
-                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            ).fetchall()
-        )
-
     with ThreadPoolExecutor(1) as pool:
         with jobs.transaction(SERVICE) as tx:
             sessions.end(tx, made.id, Work(qa_attempts=5), ended_at=TWENTY)
             again = pool.submit(caller.call, SERVICE, sessions.end, made.id, Work(qa_attempts=7))
-            assert eventually(second_waits)
+            somebody_waits(owner)
         with pytest.raises(errors.SessionEnded) as caught:
             again.result()
     assert caught.value.ended_at == TWENTY
