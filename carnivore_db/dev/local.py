@@ -28,7 +28,7 @@ from carnivore_db.dev.postgres_process import (
     server_options,
     tail,
 )
-from carnivore_db.errors import LocalServerError
+from carnivore_db.errors import ConfigurationError, LocalServerError
 from carnivore_db.settings import DRIVER, parse_url
 
 _SOCKET_PATH_LIMIT = 103  # bytes; macOS, Linux allows 107
@@ -230,16 +230,16 @@ class LocalPostgres:
 
 
 def _given(database_url: str) -> Server:
-    """Return the server of a PostgreSQL URL; LocalServerError, without the secret text, if it is none."""
+    """Return the server of a PostgreSQL URL; ConfigurationError, without the secret text, if it is none."""
     try:
         url = parse_url(database_url)
         # libpq lets a parameter override the same thing earlier in the URL.
         facts = {**url.translate_connect_args(username="user", database="dbname"), **url.query}
         port = int(str(facts.pop("port", PORT)))
     except ValueError:
-        raise LocalServerError("DATABASE_URL must be a valid URL that begins with postgresql://") from None
+        raise ConfigurationError("DATABASE_URL must be a valid URL that begins with postgresql://") from None
     if any(isinstance(value, tuple) for value in facts.values()):
-        raise LocalServerError("DATABASE_URL must not give a parameter twice")
+        raise ConfigurationError("DATABASE_URL must not give a parameter twice")
     facts.pop("dbname", None)
     return Server(
         host=facts.pop("host", "localhost"),
@@ -255,7 +255,7 @@ def server(parent: Path | None = None) -> Iterator[Server]:
     """Give the server of `DATABASE_URL` where that is set, else a `LocalPostgres` for the block.
 
     An existing server is neither started nor stopped; `parent` is where a private one's directory is made.
-    Raises LocalServerError for a URL that is not PostgreSQL's, and what `LocalPostgres` raises.
+    Raises ConfigurationError for a URL that is not PostgreSQL's, and what `LocalPostgres` raises.
     """
     if database_url := os.environ.get("DATABASE_URL"):
         yield _given(database_url)

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from carnivore_db.dev import local
 from carnivore_db.dev.local import LocalPostgres, Server
-from carnivore_db.errors import LocalServerError
+from carnivore_db.errors import ConfigurationError, LocalServerError
 from tests.support.processes import DEADLINE, eventually, gone, python
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
@@ -265,7 +265,7 @@ def test_parameters_override_what_the_url_says_earlier(monkeypatch: pytest.Monke
 )
 def test_other_urls_are_refused_without_their_password(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", url)
-    with pytest.raises(LocalServerError, match="DATABASE_URL") as caught, local.server():
+    with pytest.raises(ConfigurationError, match="DATABASE_URL") as caught, local.server():
         pass
     assert "sec" not in str(caught.value)
     assert "\n" not in str(caught.value)
