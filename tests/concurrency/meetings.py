@@ -18,6 +18,7 @@ from carnivore_db.conversation import messages, sessions
 from carnivore_db.errors import CarnivoreError
 from tests.conversation.samples import LONG_AGO, SERVICE, Person, completed, sign_up
 from tests.support.databases import waiting
+from tests.support.factories import put
 from tests.support.processes import eventually
 
 CLIENTS = 8
@@ -200,11 +201,7 @@ class Arena:
         """Somebody who has signed up, and their open session."""
         person = sign_up(self.owner)
         session = uuid4()
-        row = {"id": session, "user_id": person.id, "scenario_id": 1, **given}
-        places = ", ".join(["%s"] * len(row))
-        self.owner.execute(
-            f"INSERT INTO conversation.sessions ({', '.join(row)}) VALUES ({places})", list(row.values())
-        )
+        put(self.owner, "conversation.sessions", id=session, user_id=person.id, scenario_id=1, **given)
         return person, session
 
     def of_last_week(self) -> tuple[Person, UUID]:

@@ -19,6 +19,7 @@ from carnivore_db.errors import (
 )
 from tests.concurrency.meetings import OLD, Act, Arena, completed_session, outcome
 from tests.conversation.samples import SERVICE, Person
+from tests.conversation.speaking import opened
 
 # What meets the deletion, with a person's open session; and what comes of it when the deletion was first.
 Meets = Callable[[Arena, Person, UUID], Act]
@@ -61,12 +62,7 @@ ACTS: dict[str, tuple[Meets, object]] = {
 def busy_person(arena: Arena) -> tuple[Person, UUID]:
     """Somebody whom every job is about: an idle session, a week that is over, messages for the archive."""
     person, _ = arena.old_messages(2)
-    session = uuid4()
-    arena.owner.execute(
-        "INSERT INTO conversation.sessions (id, user_id, scenario_id, started_at, last_activity_at)"
-        " VALUES (%s, %s, 1, %s, %s)",
-        [session, person.id, OLD, OLD],
-    )
+    session = opened(arena.owner, person, OLD)
     arena.owner.execute(
         "UPDATE conversation.profiles SET week_reset_date = week_reset_date - interval '7 days'"
         " WHERE id = %s",

@@ -9,6 +9,7 @@ import psycopg
 
 from carnivore_db import Identity, identity
 from tests.support.databases import TestDatabase, empty
+from tests.support.factories import put
 
 SERVICE = identity.service()
 VISITOR = identity.anonymous()
@@ -50,18 +51,14 @@ def sign_up(owner: psycopg.Connection, email: str | None = None) -> Person:
     """A new login, as the auth service makes it; the database makes the profile."""
     made = uuid4()
     person = Person(made, email or f"{made}@example.com")
-    owner.execute("INSERT INTO auth.users (id, email) VALUES (%s, %s)", [person.id, person.email])
+    put(owner, "auth.users", id=person.id, email=person.email)
     return person
 
 
 def completed(owner: psycopg.Connection, person: Person, when: datetime, **given: Any) -> UUID:
     """A session that was completed then; by the owner, whom no limit concerns when it was another week."""
     row = {"user_id": person.id, "scenario_id": 1, "is_completed": True, "started_at": when, **given}
-    row = {"completed_at": when, "last_activity_at": when, **row}
-    places = ", ".join(["%s"] * len(row))
-    found = owner.execute(
-        f"INSERT INTO conversation.sessions ({', '.join(row)}) VALUES ({places}) RETURNING id",
-        list(row.values()),
-    ).fetchone()
-    assert isinstance(found, dict)
-    return UUID(str(found["id"]))
+    made: UUID = put(
+        owner, "conversation.sessions", **{"completed_at": when, "last_activity_at": when, **row}
+    )["id"]
+    return made

@@ -12,6 +12,7 @@ from carnivore_db.conversation.models import ChatType, Message, Role
 from tests.conversation.samples import SERVICE, Person
 from tests.support.callers import Caller
 from tests.support.databases import one
+from tests.support.factories import put
 
 OLD = datetime(2024, 5, 1, 12, tzinfo=UTC)  # of interest to the archive
 # Who may speak in which chat.
@@ -39,23 +40,17 @@ def say(
 
 def opened(owner: psycopg.Connection, person: Person, when: datetime = OLD) -> UUID:
     """A session that was opened then, and is open still."""
-    begin = """
-        INSERT INTO conversation.sessions (user_id, scenario_id, started_at, last_activity_at)
-        VALUES (%s, 1, %s, %s) RETURNING id
-    """
-    found: UUID = one(owner, begin, person.id, when, when)
-    return found
+    given = {"user_id": person.id, "scenario_id": 1, "started_at": when, "last_activity_at": when}
+    made: UUID = put(owner, "conversation.sessions", **given)["id"]
+    return made
 
 
 def speak(owner: psycopg.Connection, session_id: UUID, when: datetime = OLD, said: int = 4) -> None:
     """Messages a minute apart, of all voices in turn."""
     for number in range(said):
         role, chat = VOICES[number % len(VOICES)]
-        owner.execute(
-            "INSERT INTO conversation.messages (session_id, role, chat_type, content, sent_at)"
-            " VALUES (%s, %s, %s, %s, %s)",
-            [session_id, role, chat, f"Satz {number}", when + timedelta(minutes=number)],
-        )
+        said_at = {"content": f"Satz {number}", "sent_at": when + timedelta(minutes=number)}
+        put(owner, "conversation.messages", session_id=session_id, role=role, chat_type=chat, **said_at)
 
 
 def spoken(owner: psycopg.Connection, person: Person, when: datetime = OLD, said: int = 4) -> UUID:

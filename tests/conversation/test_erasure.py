@@ -13,6 +13,7 @@ from carnivore_db.kit.paging import Page
 from tests.conversation.samples import NOBODY, SERVICE, VISITOR, Person, sign_up
 from tests.conversation.speaking import archive, holding, opened, say, speak, spoken
 from tests.support.callers import Caller
+from tests.support.factories import put
 
 pytestmark = pytest.mark.document(35)
 
@@ -33,11 +34,8 @@ def lived(owner: psycopg.Connection, person: Person) -> UUID:
     archive(owner, 4)
     session = opened(owner, person)
     speak(owner, session, said=2)
-    owner.execute(
-        "INSERT INTO conversation.logs (level, event_type, user_id, session_id, metadata)"
-        """ VALUES ('info', 'session_created', %s, %s, '{"said": "Satz"}')""",
-        [person.id, session],
-    )
+    about = {"user_id": person.id, "session_id": session, "metadata": {"said": "Satz"}}
+    put(owner, "conversation.logs", level="info", event_type="session_created", **about)
     return session
 
 
@@ -45,9 +43,8 @@ def contents(owner: psycopg.Connection, person: Person, *, others: bool) -> dict
     which = "<>" if others else "="
     return {
         table: owner.execute(
-            f"SELECT * FROM conversation.{table} WHERE {key} {which} %s ORDER BY created_at, id"
-            if table != "sessions"
-            else f"SELECT * FROM conversation.{table} WHERE {key} {which} %s ORDER BY id",
+            f"SELECT * FROM conversation.{table} WHERE {key} {which} %s"
+            f" ORDER BY {'id' if table == 'sessions' else 'created_at, id'}",
             [person.id],
         ).fetchall()
         for table, key in EVERYTHING.items()

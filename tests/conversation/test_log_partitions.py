@@ -13,6 +13,7 @@ from carnivore_db.conversation import logs
 from tests.conversation.samples import SERVICE, VISITOR, sign_up
 from tests.support.callers import Caller
 from tests.support.databases import TestDatabase, one
+from tests.support.factories import put
 
 pytestmark = pytest.mark.document(30)
 
@@ -42,11 +43,7 @@ def begins(month: date) -> datetime:
 
 def write(owner: psycopg.Connection, *moments: datetime) -> None:
     for moment in moments:
-        owner.execute(
-            "INSERT INTO conversation.logs (level, event_type, created_at)"
-            " VALUES ('info', 'user_logout', %s)",
-            [moment],
-        )
+        put(owner, "conversation.logs", level="info", event_type="user_logout", created_at=moment)
 
 
 def names(owner: psycopg.Connection) -> list[str]:

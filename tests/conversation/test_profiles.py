@@ -82,27 +82,6 @@ def test_a_login_without_an_address_is_refused(database: TestDatabase, address: 
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
 
 
-@pytest.mark.document(25)
-@pytest.mark.parametrize(
-    ("address", "error", "rule"),
-    [
-        ("", psycopg.errors.CheckViolation, "email_not_empty"),
-        (" ", psycopg.errors.CheckViolation, "email_not_empty"),
-        ("x" * 256, psycopg.errors.CheckViolation, "email_length"),
-        (None, psycopg.errors.NotNullViolation, None),
-    ],
-    ids=["empty", "blank", "long", "none"],
-)
-def test_no_profile_loses_its_address(
-    owner: psycopg.Connection, person: Person, address: str | None, error: type[Exception], rule: str | None
-) -> None:
-    with pytest.raises(error) as caught:
-        owner.execute("UPDATE conversation.profiles SET email = %s", [address])
-    assert isinstance(caught.value, psycopg.Error)
-    assert caught.value.diag.constraint_name == rule
-    assert one(owner, "SELECT email::text FROM conversation.profiles") == person.email
-
-
 def test_a_profile_goes_with_its_login(owner: psycopg.Connection, person: Person) -> None:
     other = sign_up(owner)
     owner.execute("DELETE FROM auth.users WHERE id = %s", [person.id])

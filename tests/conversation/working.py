@@ -13,6 +13,7 @@ from carnivore_db.conversation import jobs
 from tests.conversation.samples import sign_up
 from tests.conversation.speaking import OLD, opened, spoken
 from tests.support.databases import TestDatabase, one
+from tests.support.factories import put
 
 SECRET = "geheim"  # what people wrote, and no log of a job may quote
 GATE = 20251110  # an advisory lock
@@ -36,11 +37,8 @@ def _sessions(owner: psycopg.Connection, number: int) -> None:
 
 def _logs(owner: psycopg.Connection, number: int) -> None:
     for day in range(number):
-        owner.execute(
-            "INSERT INTO conversation.logs (level, event_type, metadata, created_at)"
-            " VALUES ('info', 'user_logout', jsonb_build_object('said', %s::text), %s)",
-            [SECRET, OLD + timedelta(days=day)],
-        )
+        said = {"metadata": {"said": SECRET}, "created_at": OLD + timedelta(days=day)}
+        put(owner, "conversation.logs", level="info", event_type="user_logout", **said)
 
 
 def _messages(owner: psycopg.Connection, number: int) -> None:

@@ -154,7 +154,7 @@ def test_every_check_has_its_breakers() -> None:
     assert {table for table, _ in checks} <= set(MARKED)
 
 
-@pytest.mark.document(2, 8, 12, 15, 16)
+@pytest.mark.document(1, 2, 8, 12, 15, 16, 25)
 @pytest.mark.parametrize("table", MARKED)
 def test_a_broken_check_is_named_and_no_row_is_quoted(
     owning_caller: Caller, owner_identity: Identity, table: str

@@ -6,8 +6,6 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from hypothesis import strategies as st
-from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from carnivore_db import identity
 from carnivore_db.errors import CarnivoreError, InvalidInput
@@ -70,10 +68,3 @@ def any_value(caller: Caller, good: Good, data: st.DataObject) -> tuple[str, Car
     name = data.draw(st.sampled_from(parameters(function)))
     arguments = {**good[function], name: data.draw(ANYTHING)}
     return name, attempt(lambda: caller.call(SERVICE, function, **arguments))
-
-
-def insert(tx: Session, table: str, row: dict[str, Any]) -> None:
-    """Put a row into a table, past all input types; as in the models, a bare name is of public."""
-    table = table if "." in table else f"public.{table}"
-    columns, values = ", ".join(row), ", ".join(f":{name}" for name in row)
-    tx.execute(text(f"INSERT INTO {table} ({columns}) VALUES ({values})"), row)

@@ -24,6 +24,7 @@ from carnivore_db.vocabulary.models import Export, ExportType
 from carnivore_db.vocabulary.payloads import Filters
 from tests.support.callers import Caller
 from tests.support.databases import TestDatabase
+from tests.support.factories import put
 
 SERVICE = identity.service()
 TYPES = get_args(ExportType)
@@ -58,8 +59,7 @@ class Exporting:
         db.close()
 
     def learner(self) -> UUID:
-        query = "INSERT INTO vocabulary.users (email) VALUES (%s) RETURNING id"
-        return self._one(query, [f"{uuid4()}@example.com"])["id"]
+        return put(self.owner, "vocabulary.users", email=f"{uuid4()}@example.com")["id"]
 
     def learn(self, learner: UUID | None, number: int = 1, **columns: Any) -> None:
         """Sessions of a learner or of a guest, one a minute."""

@@ -10,6 +10,8 @@ from carnivore_db import identity
 from carnivore_db.weekly import access_log, assessments, calculator, reports, sessions, tokens
 from carnivore_db.weekly.models import AssessmentSession, UserSession
 from tests.support.callers import Caller
+from tests.support.databases import one
+from tests.support.factories import put
 
 SERVICE = identity.service()
 VISITOR = identity.anonymous()
@@ -52,29 +54,20 @@ class Ended:
 
 def ended_report(owner: psycopg.Connection, session_id: int, ago: timedelta = timedelta(hours=1)) -> Ended:
     """A report whose access ended `ago`."""
-    token = tokens.new_report_token()
-    row = owner.execute(
-        "INSERT INTO public.generated_reports"
-        " (session_id, access_token, report_html, questionnaire_data, created_at, expires_at)"
-        " VALUES (%s, %s, '<p>old</p>', '{}', now() - %s - interval '1 day', now() - %s)"
-        " RETURNING id, expires_at",
-        [session_id, token, ago, ago],
-    ).fetchone()
-    assert row is not None
-    return Ended(row["id"], token, row["expires_at"])
+    token, end = tokens.new_report_token(), one(owner, "SELECT now()") - ago
+    given = {"session_id": session_id, "report_html": "<p>old</p>", "questionnaire_data": {}}
+    times = {"created_at": end - timedelta(days=1), "expires_at": end}
+    return Ended(
+        put(owner, "public.generated_reports", access_token=token, **given, **times)["id"], token, end
+    )
 
 
 def ended_calculator(owner: psycopg.Connection, ago: timedelta = timedelta(hours=1)) -> Ended:
     """A calculator session that ended `ago`."""
-    token = tokens.new_calculator_token()
-    row = owner.execute(
-        "INSERT INTO public.calculator2_sessions (session_token, created_at, last_active_at, expires_at)"
-        " VALUES (%s, now() - %s - interval '2 days', now() - %s - interval '2 days', now() - %s)"
-        " RETURNING id, expires_at",
-        [token, ago, ago, ago],
-    ).fetchone()
-    assert row is not None
-    return Ended(row["id"], token, row["expires_at"])
+    token, end = tokens.new_calculator_token(), one(owner, "SELECT now()") - ago
+    times = dict.fromkeys(("created_at", "last_active_at"), end - timedelta(days=2))
+    row = put(owner, "public.calculator2_sessions", session_token=token, expires_at=end, **times)
+    return Ended(row["id"], token, end)
 
 
 def record(caller: Caller, report_id: int, *moments: datetime, **metadata: Any) -> None:

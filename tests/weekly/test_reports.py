@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -12,6 +13,7 @@ from carnivore_db.weekly import access_log, reports
 from carnivore_db.weekly.payloads import Questionnaire
 from tests.support.callers import Caller
 from tests.support.databases import one
+from tests.support.factories import put
 from tests.weekly.samples import (
     HTML,
     NOBODY,
@@ -47,22 +49,20 @@ def test_an_address_of_its_own_is_folded(caller: Caller, owner: psycopg.Connecti
 
 @pytest.mark.parametrize("table", ["user_sessions", "generated_reports", "cw_assessment_sessions"])
 def test_the_database_folds_addresses_whoever_writes(owner: psycopg.Connection, table: str) -> None:
-    session = owner.execute(
-        "INSERT INTO public.user_sessions (email, path_choice, macro_data)"
-        " VALUES ('Eve@Example.COM', 'keto', '{}') RETURNING id"
-    ).fetchone()
-    assert session is not None
-    owner.execute(
-        "INSERT INTO public.generated_reports"
-        " (session_id, email, access_token, report_html, questionnaire_data, expires_at)"
-        " VALUES (%s, 'Eve@Example.COM', repeat('0', 64), 'x', '{}', now() + interval '1 day')",
-        [session["id"]],
+    given: dict[str, Any] = {
+        "user_sessions": {"path_choice": "keto", "macro_data": {}},
+        "cw_assessment_sessions": {"first_name": "Eve", "form_data": {}},
+    }
+    if table == "generated_reports":
+        session = put(owner, "public.user_sessions", email="ada@example.com", **given["user_sessions"])["id"]
+        given[table] = {"session_id": session, "report_html": "x", "questionnaire_data": {}}
+        given[table] |= {
+            "access_token": "0" * 64,
+            "expires_at": one(owner, "SELECT now() + interval '1 day'"),
+        }
+    assert (
+        put(owner, f"public.{table}", email="Eve@Example.COM", **given[table])["email"] == "eve@example.com"
     )
-    owner.execute(
-        "INSERT INTO public.cw_assessment_sessions (email, first_name, form_data)"
-        " VALUES ('Eve@Example.COM', 'Eve', '{}')"
-    )
-    assert one(owner, f"SELECT email FROM public.{table}") == "eve@example.com"
 
 
 @pytest.mark.parametrize(
