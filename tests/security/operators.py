@@ -501,7 +501,7 @@ def damages(source: Source) -> Iterator[tuple[str, str]]:
     for one in OPERATORS:
         for start, end, instead in one(source):
             text = f"{source.text[:start]} {instead} {source.text[end:]}"
-            if text not in seen:
+            if text not in seen and source.text[start:end] != instead:
                 seen.add(text)
                 context = " ".join(source.text[max(0, start - 60) : start].split())
                 left = " ".join(source.text[start:end].split())

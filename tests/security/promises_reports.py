@@ -223,6 +223,8 @@ def a_report_for_an_unknown_session_is_refused_as_such_without_an_address_too(s:
     for address in ("ada@example.com", None):
         statement = insertion("public.generated_reports", session_id=404, email=address)
         s.as_("service").refused(*statement, sqlstate="23503", constraint=rule)
+    statement = insertion("public.generated_reports", session_id=None, email=None)
+    s.as_("service").refused(*statement, sqlstate="23502")
 
 
 @promise("public.generated_reports public.report_access_log public.report_expiry_changes DELETE service_role")

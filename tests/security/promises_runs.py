@@ -17,7 +17,8 @@ DELETE FROM carnivore.jobs;
 CREATE SEQUENCE public.turns;
 CREATE TABLE public.steps (number serial, job text, batch bigint, run uuid, options jsonb, settings text[]);
 CREATE FUNCTION public.step(
-    job text, batch bigint, run uuid, options jsonb, rows bigint[], state text, times int, rule text) RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    job text, batch bigint, run uuid, options jsonb, rows bigint[], state text, times int, rule text)
+RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM setval('public.at_' || job, nextval('public.turns'));
     IF nextval('public.tries_' || job) <= times THEN
@@ -228,7 +229,8 @@ def a_job_of_the_chat_runs_by_its_own_procedure_too(s: Session) -> None:
     stub = (
         "CREATE FUNCTION conversation.{}(batch integer, job_id uuid) RETURNS integer LANGUAGE plpgsql"
         " SECURITY DEFINER AS $$ BEGIN IF batch = 4 THEN RAISE EXCEPTION 'x' USING ERRCODE = '22012',"
-        " CONSTRAINT = 'a_rule'; END IF; RETURN CASE WHEN nextval('public.turns_{}') < 3 THEN 5 ELSE 2 END; END $$"
+        " CONSTRAINT = 'a_rule'; END IF;"
+        " RETURN CASE WHEN nextval('public.turns_{}') < 3 THEN 5 ELSE 2 END; END $$"
     )
     _uncommitted(s, "conversation.run_job")
     for job in CHATS:
@@ -238,7 +240,8 @@ def a_job_of_the_chat_runs_by_its_own_procedure_too(s: Session) -> None:
     s.superuser.allows(
         "CREATE SEQUENCE public.logged; GRANT ALL ON SEQUENCE public.logged TO PUBLIC;"
         " CREATE OR REPLACE FUNCTION conversation.log_failed_job(job text, job_id uuid,"
-        " started_at timestamptz, sqlstate text, rule text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN IF (job_id IS NULL, started_at > now(), $4, rule) = (false, true, '22012', 'a_rule')"
+        " started_at timestamptz, sqlstate text, rule text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
+        " IF (job_id IS NULL, started_at > now(), $4, rule) = (false, true, '22012', 'a_rule')"
         " THEN PERFORM nextval('public.logged'); END IF; END $$"
     )
     s.superuser.allows("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA conversation TO service_role")

@@ -78,6 +78,7 @@ def _a_payment_goes_the_allowed_ways_only(s: Session, *, table: str) -> None:
                     statement, [after, key], sqlstate="23000", constraint="payment_transition"
                 )
                 assert error.diag.message_detail == f"{before} -> {after}"
+                assert error.diag.column_name == "payment_status"
 
 
 for _table in TABLES:

@@ -211,6 +211,7 @@ def the_duration_of_a_session_follows_its_moments_until_somebody_gives_it(s: Ses
             asker = s.as_(persona)
             assert asker.row(statement, [ADA, None, None])[1] is None
             assert asker.row(statement, [ADA, ended, 5])[1] == 5
+            assert asker.row(statement, [ADA, "2026-05-01 10:00+00", None])[1] == 0
             key, derived = asker.row(statement, [ADA, ended, None])
             assert derived == 21
             for change, minutes in (

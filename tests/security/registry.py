@@ -25,7 +25,7 @@ class Promise:
         with session.undone():
             try:
                 self.check(session)
-            except Exception as error:  # what is damaged may answer anything
+            except Exception as error:  # noqa: BLE001 - what is damaged may answer anything
                 return str(error) or type(error).__name__
         return None
 

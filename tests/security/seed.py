@@ -79,7 +79,7 @@ INSERT INTO vocabulary.sessions
     (id, user_id, session_type, started_at, ended_at, images_processed, descriptions_generated,
         qa_attempts, qa_correct, vocabulary_learned, phrases_saved, created_at) VALUES
     (DEFAULT, '{ADA}', 'mixed', '2026-03-01 10:00+00', '2026-03-01 10:30+00', 3, 2, 10, 7, 5, 1, DEFAULT),
-    ('{SITTING_A}', '{ADA}', 'qa', '2026-03-02 10:00+00', '2026-03-02 10:10+00', 0, 0, 4, 4, 0, 0, DEFAULT),
+    ('{SITTING_A}', '{ADA}', 'qa', '2026-03-02 10:00+00', '2026-03-02 10:10+00', 1, 0, 4, 4, 0, 2, DEFAULT),
     ('{SITTING_OPEN}', '{ADA}', 'qa', '2026-03-03 10:00+00', NULL, 9, 9, 9, 9, 9, 9, DEFAULT),
     ('{SITTING_B}', '{BOB}', 'description', '2026-02-01 10:00+00', '2026-02-01 11:00+00', 1, 1, 2, 1, 1, 1,
         DEFAULT),
