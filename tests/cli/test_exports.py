@@ -5,7 +5,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -18,11 +17,11 @@ from carnivore_db.cli import exports as commands
 from carnivore_db.vocabulary import exports
 from carnivore_db.vocabulary.models import Export
 from tests.cli import running
+from tests.cli.running import PASSWORD
 from tests.vocabulary.export_support import Exporting, Folder
 
 pytest_plugins = ["tests.vocabulary.export_fixtures"]
 
-SECRET = "hunter2"
 SESSIONS = 12
 
 
@@ -36,7 +35,7 @@ def own_signals() -> Iterator[None]:
 
 def run(*arguments: str, exporting: Exporting | None = None, **environment: str | None) -> Result:
     url = exporting and exporting.database.app_url
-    return running.run("exports", *arguments, url=url, AWS_SECRET_ACCESS_KEY=SECRET, **environment)
+    return running.run("exports", *arguments, url=url, AWS_SECRET_ACCESS_KEY=PASSWORD, **environment)
 
 
 def begin(exporting: Exporting, number: int = 1) -> list[str]:
@@ -56,7 +55,6 @@ def test_work_makes_all_that_waits_and_says_what_became_of_each(exporting: Expor
         row = exporting.row(key)
         assert f"csv {key}: {SESSIONS} records, {row['file_size_bytes']} bytes" in worked.output
         assert row["file_url"] in worked.output
-    assert SECRET not in worked.output
 
 
 def test_work_shows_a_bar_for_the_export_that_it_makes(
@@ -85,7 +83,6 @@ def test_nothing_to_do_is_no_failure(exporting: Exporting, folder: Folder) -> No
         options = ["--location", folder.location] if command == "work" else []
         done = run(command, *options, exporting=exporting)
         assert done.exit_code == 0
-        assert "Traceback" not in done.output
     assert list(folder.root.iterdir()) == []
 
 
@@ -125,7 +122,6 @@ def test_a_waiting_worker_looks_again(
     assert slept == [7, 7, 7]
     assert len(folder.files()) == 3
     assert worked.exit_code not in {0, 2}
-    assert "Traceback" not in worked.output
 
 
 def test_max_retries_ends_a_hopeless_export(exporting: Exporting, folder: Folder) -> None:
@@ -143,22 +139,6 @@ def test_a_failing_export_is_exit_status_1_and_the_others_go_on(exporting: Expor
     assert worked.exit_code == 1
     assert f"csv {bad}: failed, ValidationError" in worked.output
     assert f"csv {good}: {SESSIONS} records" in worked.output
-    assert "Traceback" not in worked.output
-
-
-@pytest.mark.parametrize("command", ["work", "expire", "list"])
-def test_what_an_operator_can_mend_is_one_line_and_exit_status_2(
-    exporting: Exporting, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)  # no .env
-    unset = run(command)
-    assert (unset.exit_code, "DATABASE_URL is not set" in unset.output) == (2, True)
-    nowhere = run(command, DATABASE_URL=f"postgresql://ada:{SECRET}@127.0.0.1:9/none")
-    assert nowhere.exit_code == 2
-    assert "127.0.0.1" in nowhere.output
-    for outcome in (unset, nowhere):
-        assert SECRET not in outcome.output
-        assert "Traceback" not in outcome.output
 
 
 def test_a_wrong_storage_is_one_line_and_costs_no_export_an_attempt(
@@ -167,14 +147,12 @@ def test_a_wrong_storage_is_one_line_and_costs_no_export_an_attempt(
     (key,) = begin(exporting)
     folder.put("file", b"")
     for location, words in (
-        (f"nosuch://ada:{SECRET}@bucket", "nosuch://"),
-        (f"{folder.location}/file/{SECRET}", "Not a directory"),
+        (f"nosuch://ada:{PASSWORD}@bucket", "nosuch://"),
+        (f"{folder.location}/file/{PASSWORD}", "Not a directory"),
     ):
         outcome = run("work", "--location", location, exporting=exporting)
         assert outcome.exit_code == 2
         assert words in " ".join(outcome.output.split())
-        assert SECRET not in outcome.output
-        assert "Traceback" not in outcome.output
         assert (exporting.row(key)["status"], exporting.row(key)["started_at"]) == ("pending", None)
 
 
@@ -324,4 +302,3 @@ def test_a_file_that_cannot_be_deleted_is_exit_status_1(exporting: Exporting, fo
     assert f"{stuck}: {why}" in expired.output
     assert f"{erased}-0.csv: {why}" in expired.output
     assert str(folder.root) not in expired.output
-    assert "Traceback" not in expired.output

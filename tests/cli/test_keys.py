@@ -15,13 +15,12 @@ from carnivore_db.vocabulary.keys import api_keys
 from carnivore_db.vocabulary.keys.encryption import Keyring
 from carnivore_db.vocabulary.models import User
 from tests.cli import running
+from tests.cli.running import NOWHERE
 from tests.support.databases import TestDatabase
 from tests.support.hostile import MARK
 from tests.vocabulary.samples import NOBODY, SERVICE
 
 KEYS = {name: base64.b64encode(name.encode() * 8).decode() for name in ("old1", "new1")}
-PASSWORD = "hunter2"
-NOWHERE = make_url(f"postgresql://ada:{PASSWORD}@127.0.0.1:9/none")
 
 
 @pytest.fixture(autouse=True)
@@ -50,9 +49,8 @@ def run(*arguments: str, keys: object = None, key_id: str | None = None, url: UR
         "CARNIVORE_DB_ENCRYPTION_KEY_ID": key_id,
     }
     outcome = running.run("keys", *arguments, url=url, **environment)
-    for secret in (MARK, PASSWORD, *KEYS.values(), *(name * 8 for name in KEYS)):
+    for secret in (MARK, *KEYS.values(), *(name * 8 for name in KEYS)):
         assert secret not in outcome.output
-    assert "Traceback" not in outcome.output
     return outcome
 
 
@@ -104,21 +102,9 @@ def test_what_could_not_be_moved_is_named_and_the_exit_status_is_1(
 def test_a_keyring_that_cannot_be_made_is_one_line_and_status_2(
     keys: object, key_id: str | None, says: str
 ) -> None:
-    outcome = run("reencrypt", keys=keys, key_id=key_id, url=NOWHERE)
+    outcome = run("reencrypt", keys=keys, key_id=key_id, url=make_url(NOWHERE))
     assert outcome.exit_code == 2
     assert says in " ".join(outcome.output.split())
-
-
-def test_a_database_out_of_reach_is_status_2_without_its_password() -> None:
-    outcome = run("reencrypt", keys={"old1": KEYS["old1"]}, url=NOWHERE)
-    assert outcome.exit_code == 2
-    assert "127.0.0.1" in outcome.output
-
-
-def test_no_database_is_status_2() -> None:
-    outcome = run("reencrypt", keys={"old1": KEYS["old1"]})
-    assert outcome.exit_code == 2
-    assert "DATABASE_URL is not set" in outcome.output
 
 
 @pytest.mark.parametrize("batch", ["0", "100001", "many"])

@@ -21,7 +21,6 @@ def test_an_operator_sees_the_rows_corrects_them_and_upgrades(plain_empty: TestD
     assert tuple(lines) == EVERYTHING.lines
     assert hint == "Correct these rows, then run the migration again."
     assert not [secret for secret in undecided.SECRETS if secret in outcome.output + outcome.stderr]
-    assert "Traceback" not in outcome.output
     assert migrations.states(url)["conversation"].revision == undecided.BASELINE
 
     with plain_empty.connect() as connection:

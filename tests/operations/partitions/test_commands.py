@@ -131,11 +131,3 @@ def test_a_month_that_could_not_be_made_is_exit_status_1(
     assert [one["month"] for one in told["done"]] == ["2031-05"]
     assert told["failed"].keys() == {name(LOG, month(2))}
     assert "is no partition" in did.stderr
-
-
-def test_a_database_that_is_not_there_is_exit_status_2() -> None:
-    for arguments in (["plan"], ["apply"]):
-        outcome = running.run("partitions", *arguments, DATABASE_URL="postgresql://a:secret@127.0.0.1:9/no")
-        assert outcome.exit_code == 2
-        assert "127.0.0.1" in outcome.output
-        assert "secret" not in outcome.output
