@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from carnivore_db import Database, Settings, identity
 from carnivore_db.weekly import access_log
-from tests.concurrency.crowds import CLIENTS, at_once, watched
+from tests.concurrency.clients import CLIENTS, at_once, watched
 from tests.support import reports
 from tests.support.databases import TestDatabase, one, somebody_waits
 

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from tests.concurrency import crowds
-from tests.concurrency.crowds import CLIENTS, at_once
+from tests.concurrency import clients
+from tests.concurrency.clients import CLIENTS, at_once
 from tests.support import progress_law
 from tests.support.databases import TestDatabase, waiting
 from tests.support.processes import eventually
@@ -70,7 +70,7 @@ def recompute(connection: psycopg.Connection) -> None:
 @contextmanager
 def watched(database: TestDatabase) -> Iterator[None]:
     """The law holds while the block runs, and at the end; so it does while each learner is recomputed."""
-    with crowds.watched(database, lawful, recompute):
+    with clients.watched(database, lawful, recompute):
         yield
     with database.connect() as connection:
         progress_law.assert_holds(connection)

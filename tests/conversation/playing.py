@@ -21,12 +21,12 @@ class Playing(Changing):
 
     table = "conversation.sessions"
     columns = ("user_id", "scenario_id", "is_completed", "started_at", "completed_at")
-    kept = {"user_id"}  # noqa: RUF012 - nobody adds to it
+    kept = {"user_id"}  # noqa: RUF012 - never changed
     reopened = "is_completed = false"
     logins = "auth.users"
     people = PRESENT
     writer = "service_role"
-    deleted = "scenario_id = 3"
+    some_of = "scenario_id = 3"
 
     def __init__(self, connection: psycopg.Connection) -> None:
         super().__init__(connection)

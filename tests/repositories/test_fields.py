@@ -212,7 +212,7 @@ OF_FUNCTIONS: dict[tuple[Function, str], Bad] = {
     (lessons.correct, "ended_at"): {**MOMENTS, "ended_at_in_range": FAR},
     (logs.write, "event_type"): {**CODES, "logs_event_type_fkey": [f"x{MARK}"]},
 }
-# Client metadata costs nobody the report or the session: what cannot be kept becomes None.
+# Client metadata never costs a report or a session: what cannot be kept becomes None.
 LENIENT = {"ip_address", "user_agent"}
 # These have tests of their own below, or where keys are set.
 OTHERS = {"accesses", "event", "after", "key"}

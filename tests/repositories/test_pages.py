@@ -25,7 +25,7 @@ from tests.weekly.samples import issue_report
 HOUR = timedelta(hours=1)
 
 
-# Makes somebody who has such a list: the key that it is asked by, and who else than the service may read it.
+# Makes an empty list: the key that it is asked by, and the person who may read it, as the service may.
 Begin = Callable[[Caller, psycopg.Connection], tuple[Any, Identity | None]]
 Add = Callable[[Caller, psycopg.Connection, Any, datetime], object]
 
@@ -91,7 +91,7 @@ LISTS: dict[str, tuple[Callable[..., Page[Any]], str, bool, Begin, Add]] = {
 
 
 class Paged:
-    """One of the lists, of somebody new."""
+    """One of the lists, empty."""
 
     def __init__(self, name: str, caller: Caller, owner: psycopg.Connection) -> None:
         self.function, self.moment, self.newest_first, begin, add = LISTS[name]
@@ -136,7 +136,7 @@ def owner(area_database: TestDatabase) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture(params=list(LISTS))
 def make(request: pytest.FixtureRequest, module_caller: Caller, owner: psycopg.Connection) -> Make:
-    """Another one's list each time."""
+    """Each call makes another list."""
     return lambda: Paged(request.param, module_caller, owner)
 
 
@@ -156,14 +156,14 @@ def test_pages_neither_repeat_nor_hide_a_row(make: Make, limit: int) -> None:
     assert [moment for moment, _ in there] == sorted(moments, reverse=mine.newest_first)
     calls = 0
 
-    def somebody_writes() -> None:
+    def others_write() -> None:
         nonlocal calls
         calls += 1
         for moment in moments if calls <= 3 else ():
             mine.add(moment)
 
     assert mine.walk(limit) == there
-    found = mine.walk(limit, somebody_writes)
+    found = mine.walk(limit, others_write)
     assert calls >= 3 or limit == 1000
     assert len(found) == len(set(found))
     assert [place for place in found if place in there] == there

@@ -30,7 +30,7 @@ class Changing(ABC):
     logins: ClassVar[str]  # who is added and deleted here
     people: ClassVar[str]  # who may have sessions
     writer: ClassVar[str] = "none"  # the role that adds, reopens, corrects and deletes
-    deleted: ClassVar[str]  # which of some given rows a MERGE deletes
+    some_of: ClassVar[str]  # a condition that some given rows meet: a MERGE deletes these
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self.connection = connection
@@ -47,7 +47,7 @@ class Changing(ABC):
 
     @abstractmethod
     def a_row(self, choose: Random, key: UUID, *, ended: bool) -> Row:
-        """A session of anybody."""
+        """A session of any of the people."""
 
     def run(self, statement: str, rows: Sequence[Row] = (), **values: Any) -> None:
         """A statement in which {table}, {given} and the other words stand."""
@@ -93,8 +93,8 @@ def add_people(place: Changing, choose: Random) -> None:
 def delete_people(place: Changing, choose: Random) -> None:
     """Two or three are left always, and eight at most."""
     ids = place.ids(place.people)
-    gone = choose.sample(ids, max(len(ids) - 8, min(choose.choice((1, 1, 2)), len(ids) - 2), 0))
-    place.run(f"DELETE FROM {place.logins} WHERE id = ANY(%(gone)s)", gone=gone)
+    deleted = choose.sample(ids, max(len(ids) - 8, min(choose.choice((1, 1, 2)), len(ids) - 2), 0))
+    place.run(f"DELETE FROM {place.logins} WHERE id = ANY(%(deleted)s)", deleted=deleted)
 
 
 def add_ended(place: Changing, choose: Random) -> None:
@@ -127,11 +127,11 @@ def reopen(place: Changing, choose: Random) -> None:
 
 
 def delete(place: Changing, choose: Random) -> None:
-    """Some; or most of them, everybody's, when they have become many."""
+    """Some; or most of them when they have become many."""
     ids = place.ids(place.table)
-    gone = choose.sample(ids, len(ids) - 10) if len(ids) > 50 else place.some(choose)
+    deleted = choose.sample(ids, len(ids) - 10) if len(ids) > 50 else place.some(choose)
     with place.as_role(place.writer):
-        place.run("DELETE FROM {table} WHERE id = ANY(%(gone)s)", gone=gone)
+        place.run("DELETE FROM {table} WHERE id = ANY(%(deleted)s)", deleted=deleted)
 
 
 def change_nothing(place: Changing, choose: Random) -> None:
@@ -153,7 +153,7 @@ def merge(place: Changing, choose: Random) -> None:
     values = ", ".join(f"given.{name}" for name in place.columns)
     place.run(
         "MERGE INTO {table} AS session USING {given} ON session.id = given.id"
-        f" WHEN MATCHED AND given.{place.deleted} THEN DELETE"
+        f" WHEN MATCHED AND given.{place.some_of} THEN DELETE"
         " WHEN MATCHED THEN UPDATE SET {as_given}"
         f" WHEN NOT MATCHED THEN INSERT (id, {names}) VALUES (given.id, {values})",
         place.rows_for(choose) + place.new_rows(choose),
@@ -166,16 +166,16 @@ def change_several_times(place: Changing, choose: Random) -> None:
     place.run(
         f"""WITH given AS (SELECT * FROM {{given}}),
             added AS (INSERT INTO {{table}} {{listed}} FROM given
-                WHERE id = ANY(%(new)s) AND {place.deleted}),
+                WHERE id = ANY(%(new)s) AND {place.some_of}),
             added_too AS (INSERT INTO {{table}} {{listed}} FROM given
-                WHERE id = ANY(%(new)s) AND NOT {place.deleted}),
+                WHERE id = ANY(%(new)s) AND NOT {place.some_of}),
             changed AS (UPDATE {{table}} AS session SET {{as_given}} FROM given WHERE session.id = given.id),
             reopened AS (UPDATE {{table}} SET {place.reopened} WHERE id = ANY(%(reopened)s))
-        DELETE FROM {{table}} WHERE id = ANY(%(gone)s)""",
+        DELETE FROM {{table}} WHERE id = ANY(%(deleted)s)""",
         new + place.rows_for(choose),
         new=[row["id"] for row in new],
         reopened=place.some(choose),
-        gone=place.some(choose),
+        deleted=place.some(choose),
     )
 
 

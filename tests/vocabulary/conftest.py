@@ -35,6 +35,6 @@ def jobs(empty_database: TestDatabase) -> Iterator[Database]:
 
 @pytest.fixture
 def sync(empty_database: TestDatabase) -> Iterator[SyncCaller]:
-    """Beside jobs."""
+    """The caller for tests of jobs, which are synchronous alone."""
     with SyncCaller(empty_database.app_url) as made:
         yield made

@@ -43,7 +43,7 @@ class Learning(Changing):
     columns = ("user_id", "session_type", "started_at", "ended_at", "duration_minutes", *COUNTERS)
     reopened = "ended_at = NULL"
     logins = people = "vocabulary.users"
-    deleted = "phrases_saved = 0"
+    some_of = "phrases_saved = 0"
 
     def a_row(self, choose: Random, key: UUID, *, ended: bool) -> Row:
         """A session of any learner or of a guest."""

@@ -68,8 +68,8 @@ def fold(tx: psycopg.Connection, choose: Random) -> None:
 def delete(tx: psycopg.Connection, choose: Random) -> None:
     ids = [*made(tx)]
     as_role(tx, "service_role")
-    gone = choose.sample(ids, min(1, len(ids) - 1))
-    tx.execute("DELETE FROM public.generated_reports WHERE id = ANY(%s)", [gone])
+    deleted = choose.sample(ids, min(1, len(ids) - 1))
+    tx.execute("DELETE FROM public.generated_reports WHERE id = ANY(%s)", [deleted])
 
 
 def test_the_law_holds_after_every_operation(connection: psycopg.Connection) -> None:
