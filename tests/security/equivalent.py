@@ -2,9 +2,59 @@
 
 import re
 
-# A regular expression that finds the damages, "name: operator: before [left] -> [instead]", and why.
-EQUIVALENT: tuple[tuple[str, str], ...] = ()
-_ANY = re.compile("|".join(pattern for pattern, _ in EQUIVALENT) or r"(?!)")
+# Which damages, "name: operator: what is before [left out] -> [instead]", by regular expressions; and why.
+EQUIVALENT = {
+    "Others at work: what is locked, in which order, and what is asked again behind a lock.": (
+        r"\[PERFORM pg_advisory_xact_lock",
+        r"\[PERFORM FROM [^]]+ FOR (NO KEY )?UPDATE\]",
+        r"^carnivore\.lock_partitioned: .*(parent_first|waited|rank|address|found\.|partdefid|\[\d\] -> )",
+        r"^conversation\.delete_old_logs: .*(NOT pg_try|locked|lock_timeout|lock_partitioned|to_regclass|NOWAIT)",
+        r"^conversation\.erase_profile: .*PERFORM FROM conversation\.sessions AS s WHERE ",
+        r"^carnivore\.increment_report_access: .*(added\.alone|report WHERE|SELECT \[min\])",
+        r"^public\.open_report: condition: .*= 'deferred'\] -> \[false\]",
+        r"^public\.fold_report_access: selection: .*AS orphan WHERE",
+    ),
+    "A moment that is exactly this one, or the turn of a week or a day within the transaction.": (
+        r"^public\.(check|open)_report: comparison: .*expires_at \[>\] -> \[>=\]",
+        r"^carnivore\.begin_session: comparison: .*week_reset_date \[>\] -> \[>=\]",
+        r"^conversation\.reset_weekly_limits: comparison: .*week_reset_date \[<=\] -> \[<\]",
+        r"^conversation\.prevent_messages_in_completed_sessions: comparison: .*sent_at \[>=\] -> \[>\]",
+        r"^carnivore\.limit_messages: comparison: .*sent_at \[<\] -> \[<=\]",
+        r"^carnivore\.limit_messages: literal: .*wait > \[0\]",
+        r"(begin_profile|begin_session|count_completions|record_partition_sizes|reset_weekly_limits): another"
+        r" function: .*\[now\] -> \[clock_timestamp\]",
+    ),
+    "A setting that was set once in a session is known there for good.": (
+        r"current_setting\('[\w.]+', \[true\] -> \[false\]",
+        r"^carnivore\.count_due: .*reports_grace', ",
+    ),
+    "How much at once, and which of two rows of one moment comes first.": (
+        r"DEFAULT \[\d+\] -> ",
+        r"order: .*\. \[id\] -> \[id DESC\]",
+    ),
+    "OLD is NULL where there is none, and no condition on it holds.": (
+        r"less of and: .*\[TG_OP = 'UPDATE' AND\] -> \[\]",
+    ),
+    "The catalog has no such row, and the order of triggers and columns is nobody's.": (
+        r"attnum \[>\] -> \[>=\]",
+        r"^carnivore\.close_partition: .*(tgisinternal|\[tgname\])",
+        r"^carnivore\.attach_partition: order: .*\[attnum\]",
+    ),
+    "Whole rows are compared too, and a row that was taken away is copied again.": (
+        r"^carnivore\.attach_partition: (less of and|comparison|selection): .*(AS spare|AS prepared) ?WHERE",
+    ),
+    "A NULL compares with nothing, and a limit that is none lets everything pass.": (
+        r"^carnivore\.limit_messages: .*(NOT \[FOUND\] -> \[true\]|\[NOT FOUND OR\])",
+        r"^carnivore\.recognise_archived: .*\[NEW\.client_message_id IS NOT NULL AND\]",
+    ),
+    "Another rule says the same: a constraint, a type, or a column that is never NULL.": (
+        r"^conversation\.archive_messages: less of and: .*s\.is_completed",
+        r"^carnivore\.count_user_sessions: .*coalesce\(session\.duration_minutes, |\[session\.duration_minutes, 0\]",
+        r"^carnivore\.derive_duration: unwrapped: .*\[round\(",
+        r"^carnivore\.limit_messages: (limit|literal): .*LIMIT (1\]|\[1\])",
+    ),
+}
+_ANY = re.compile("|".join(pattern for patterns in EQUIVALENT.values() for pattern in patterns))
 
 
 def is_equivalent(label: str) -> bool:

@@ -53,3 +53,17 @@ def restored_logs_stay_until_their_time_is_over(s: Session) -> None:
         with s.undone():
             s.as_(persona).allows("SELECT conversation.delete_old_logs()")
             assert set(partitions(s, LOGS)) & set(names.values()) == {names["kept"]}
+
+
+@promise(f"{LEDGER} refuse_archived clause")
+def months_in_cold_storage_are_not_taken_back_with_their_table(s: Session) -> None:
+    call = "SELECT carnivore.refuse_archived(%s)"
+    needs = {"sqlstate": "23000", "constraint": "needs_decision"}
+    for persona in OWNERS:
+        with s.undone():
+            s.as_("owner").allows(f"DELETE FROM {LEDGER}")
+            s.as_("owner").allows(*insertion(LEDGER, parent=LOGS, dropped_at=None, detached_at=None), rows=1)
+            s.as_("owner").allows(*insertion(LEDGER), rows=1)
+            s.as_(persona).refused(call, [GOOD[LEDGER]["parent"]], **needs)
+            s.as_(persona).allows(call, [LOGS], rows=1)
+            s.as_(persona).refused(call, [GOOD[LEDGER]["parent"]], **needs)

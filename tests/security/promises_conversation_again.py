@@ -60,7 +60,7 @@ def a_session_that_is_gone_when_its_turn_comes_is_no_session(s: Session) -> None
     s.superuser.allows(f"ALTER TABLE {MESSAGES} DISABLE TRIGGER check_session_not_completed")
     gone = {"sqlstate": "PT404", "constraint": "conversation_not_found"}
     for persona, session in (("ada", SCENE_B_OPEN), ("stranger", SCENE_OPEN), ("service", NO_ONE)):
-        s.as_(persona).refused(RETRY, [session, None], **gone)
+        assert s.as_(persona).refused(RETRY, [session, None], **gone).diag.column_name == "session_id"
 
 
 @promise(f"{MESSAGES} rate_limit_messages limit_messages clause")
@@ -93,7 +93,10 @@ def erasing_reaches_what_was_logged_of_a_persons_sessions(s: Session) -> None:
     )
     for session in (SCENE_OPEN, SCENE_B_OPEN, None):
         s.as_("service").allows(log, [session, '{"said": "Hm."}'], rows=1)
+    of_nobody = log.replace("session_id, metadata", "user_id, metadata")
+    s.as_("service").allows(of_nobody, [ADA, '{"her": "own"}'], rows=1)
     s.as_("service").allows("SELECT conversation.erase_profile(%s)", [ADA])
+    s.superuser.sees_nothing(f"SELECT FROM {LOGS} WHERE metadata ? 'her'")
     left = (
         f"SELECT metadata FROM {LOGS}"
         " WHERE event_type = 'unknown_error' AND session_id IS NOT DISTINCT FROM %s"

@@ -152,6 +152,8 @@ def erasing_twice_erases_nothing_more_and_nobody_undoes_it(s: Session) -> None:
         with s.undone():
             assert s.as_(persona).value(ERASE, [ADA]) == 0
             assert s.superuser.row(LEFT, [ADA]) == erased
+            noted = "SELECT metadata ? 'messages' FROM conversation.logs WHERE event_type = 'account_erased'"
+            assert s.superuser.rows(noted) == [(True,)] * 2
         back = {"sqlstate": "23514", "constraint": "deleted_at_with_erased"}
         s.as_(persona).refused(RETURN, [ADA], **back)
         for statement in (BEGIN.format(ADA), SAY % (f"'{SCENE_OPEN}'", "'user'")):
