@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from carnivore_db import errors
 from carnivore_db.conversation import profiles
 from tests.conversation.completion_law import WEEK, monday_of
-from tests.conversation.samples import NOBODY, SERVICE, VISITOR, Person, completed, sign_up
+from tests.conversation.samples import SERVICE, VISITOR, Person, completed, sign_up
 from tests.support.callers import Caller
 from tests.support.changing import ZONES
 from tests.support.databases import TestDatabase, one
@@ -183,20 +183,6 @@ def test_an_address_follows_the_logins(caller_of_each_shape: Caller, signed_up: 
     assert caught.value.rule == "profiles_email_key"
     with pytest.raises(errors.PermissionRefused):
         caller_of_each_shape.call(ada.identity, profiles.change_email, ada.id, "other@example.org")
-
-
-def test_a_person_that_there_is_not(caller: Caller, person: Person) -> None:
-    for function, given in (
-        (profiles.get, ()),
-        (profiles.allowance, ()),
-        (profiles.change_email, ("ada@example.com",)),
-        (profiles.deactivate, ()),
-        (profiles.restore, ()),
-        (profiles.erase, ()),
-    ):
-        with pytest.raises(errors.ProfileNotFound):
-            caller.call(SERVICE, function, NOBODY, *given)
-    assert caller.call(SERVICE, profiles.find_by_email, "nobody@example.com") is None
 
 
 def test_a_profile_prints_no_address(caller: Caller, person: Person) -> None:

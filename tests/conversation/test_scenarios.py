@@ -184,12 +184,6 @@ def test_scenes_are_the_services_to_write(caller: Caller, owner: psycopg.Connect
     assert owner.execute("SELECT * FROM conversation.scenarios ORDER BY id").fetchall() == before
 
 
-def test_a_scene_that_there_is_not(caller: Caller) -> None:
-    for function, given in ((scenarios.get, {}), (scenarios.offer, {"is_active": True})):
-        with pytest.raises(errors.ScenarioNotFound):
-            caller.call(SERVICE, function, "nowhere", **given)
-
-
 @pytest.mark.document(40)
 def test_a_scene_that_was_played_stays(owner: psycopg.Connection, person: Person, caller: Caller) -> None:
     playing = caller.call(person.identity, sessions.start, person.id, "kebab")

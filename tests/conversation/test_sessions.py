@@ -142,13 +142,6 @@ def test_a_session_is_not_reopened_beside_an_open_one(caller: Caller, person: Pe
     assert caller.call(SERVICE, sessions.get, done.id).is_completed
 
 
-def test_a_session_that_there_is_not(caller: Caller, person: Person) -> None:
-    start(caller, person)
-    for function in (sessions.get, sessions.complete, sessions.abandon, sessions.reopen):
-        with pytest.raises(errors.SessionNotFound):
-            caller.call(SERVICE, function, NOBODY)
-
-
 def test_another_person_neither_sees_nor_changes_a_session(
     caller: Caller, owner: psycopg.Connection, person: Person
 ) -> None:

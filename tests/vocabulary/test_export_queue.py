@@ -66,11 +66,6 @@ def test_filters_have_a_length(exporting: Exporting, export_caller: Caller) -> N
     assert export_caller.call(SERVICE, exports.list_by_status) == []
 
 
-def test_an_export_for_nobody_is_refused(export_caller: Caller) -> None:
-    with pytest.raises(errors.UserNotFound):
-        export_caller.call(SERVICE, exports.request, uuid4(), "csv")
-
-
 def test_another_learners_exports_are_out_of_reach(exporting: Exporting, export_caller: Caller) -> None:
     ada, eve = exporting.learner(), exporting.learner()
     export = export_caller.call(SERVICE, exports.request, ada, "csv")

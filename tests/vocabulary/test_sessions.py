@@ -91,32 +91,16 @@ def test_an_id_that_is_there_already(caller: Caller) -> None:
     assert caught.value.rule == "sessions_pkey"
 
 
-def test_a_session_that_there_is_not(caller: Caller) -> None:
+def test_a_session_that_there_is_not_whatever_is_given(caller: Caller) -> None:
     start_session(caller, None)
-    calls: list[tuple[Callable[..., Any], dict[str, Any]]] = [
-        (sessions.get, {}),
+    for function, given in (
         (sessions.save, {}),
-        (sessions.save, {"work": Work(qa_attempts=1)}),
         (sessions.end, {}),
         (sessions.correct, {}),
         (sessions.correct, {"session_type": "qa"}),
-        (sessions.correct, {"duration_minutes": 1}),
-        (sessions.reopen, {}),
-        (sessions.remove, {}),
-        (sessions.assign, {"user_id": NOBODY}),
-    ]
-    for function, given in calls:
+    ):
         with pytest.raises(errors.SessionNotFound):
             caller.call(SERVICE, function, NOBODY, **given)
-
-
-def test_a_learner_that_there_is_not(caller: Caller) -> None:
-    made = start_session(caller, None)
-    with pytest.raises(errors.UserNotFound):
-        start_session(caller, NOBODY)
-    with pytest.raises(errors.UserNotFound):
-        caller.call(SERVICE, sessions.assign, made.id, NOBODY)
-    assert caller.call(SERVICE, sessions.get, made.id).user_id is None
 
 
 def test_saving_replaces_numbers_and_merges_material(caller: Caller) -> None:

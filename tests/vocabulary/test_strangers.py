@@ -15,7 +15,7 @@ from tests.support.callers import Caller
 from tests.support.databases import TestDatabase
 from tests.support.rows import contents
 from tests.vocabulary.arguments import good_arguments
-from tests.vocabulary.samples import SERVICE, VISITOR, new_learner, start_session, themselves, undone
+from tests.vocabulary.samples import SERVICE, new_learner, start_session, themselves, undone
 
 REFUSED = errors.PermissionRefused
 NO_KEYS = api_keys.KeyStatus((), is_active=True, last_validated_at=None)
@@ -112,14 +112,6 @@ def test_another_learner_neither_sees_nor_changes_anything(
                 caller.call(eve, function, **given)
         else:
             assert caller.call(eve, function, **given) == expected, function
-    assert all_rows(empty_database) == before
-
-
-def test_a_visitor_is_refused_everywhere(caller: Caller, good: Good, empty_database: TestDatabase) -> None:
-    before = all_rows(empty_database)
-    for function, given in good.items():
-        with pytest.raises(REFUSED):
-            caller.call(VISITOR, function, **given)
     assert all_rows(empty_database) == before
 
 

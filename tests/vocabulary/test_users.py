@@ -152,18 +152,10 @@ def test_a_login_is_noted(caller: Caller) -> None:
     assert first.created_at < first.last_login < again.last_login
 
 
-def test_a_learner_that_there_is_not(caller: Caller) -> None:
-    new_learner(caller)
-    for function, given in (
-        (users.get, ()),
-        (users.save_profile, (Profile(),)),
-        (users.save_profile, (Profile(theme="dark"),)),
-        (users.change_email, ("ada@example.com",)),
-        (users.record_login, ()),
-        (users.erase, ()),
-    ):
-        with pytest.raises(errors.UserNotFound):
-            caller.call(SERVICE, function, NOBODY, *given)
+def test_a_profile_of_a_learner_that_there_is_not(caller: Caller) -> None:
+    """Nothing is changed of a row, and is missed all the same."""
+    with pytest.raises(errors.UserNotFound):
+        caller.call(SERVICE, users.save_profile, NOBODY, Profile())
 
 
 def with_everything(caller: Caller) -> User:

@@ -13,7 +13,7 @@ from carnivore_db.weekly import access_log
 from carnivore_db.weekly.access_log import Access
 from tests.support.callers import Caller
 from tests.support.databases import one
-from tests.weekly.samples import NOBODY, SERVICE, VISITOR, issue_report, record
+from tests.weekly.samples import NOBODY, SERVICE, issue_report, record
 
 NOON = datetime(2026, 2, 14, 12, tzinfo=UTC)
 PENDING = "SELECT coalesce(sum(access_count), 0)::int FROM public.report_access_pending"
@@ -132,16 +132,3 @@ def test_a_batch_leaves_the_way_of_counting_as_it_was(caller: Caller, owner: psy
 
     caller.run(SERVICE, body)
     assert (one(owner, PENDING), one(owner, COUNTED, made.id)) == (1, 1)
-
-
-def test_a_visitor_has_no_business_here(caller: Caller) -> None:
-    made = issue_report(caller)
-    for function, arguments in (
-        (access_log.record, (made.id,)),
-        (access_log.record_many, ([Access(report_id=made.id)],)),
-        (access_log.history, (made.id,)),
-        (access_log.count, (made.id,)),
-        (access_log.fold, ()),
-    ):
-        with pytest.raises(errors.PermissionRefused):
-            caller.call(VISITOR, function, *arguments)

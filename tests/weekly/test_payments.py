@@ -13,7 +13,7 @@ from carnivore_db.weekly import assessments, calculator, payments, sessions
 from carnivore_db.weekly.models import PaymentStatus
 from carnivore_db.weekly.payments import Target
 from tests.support.callers import Caller
-from tests.weekly.samples import NOBODY, SERVICE, VISITOR, start_session, submit_assessment
+from tests.weekly.samples import SERVICE, start_session, submit_assessment
 from tests.weekly.stripe_payloads import (
     TABLES,
     Bought,
@@ -296,10 +296,3 @@ def test_an_expanded_payment_intent_is_understood(caller: Caller, owner: psycopg
     expanded = {"id": payment, "object": "payment_intent", "status": "succeeded"}
     deliver(caller, checkout("completed", bought.metadata, None, payment_intent=expanded))
     assert bought.row(owner)["stripe_payment_id"] == payment
-
-
-def test_a_visitor_has_no_business_here(caller: Caller) -> None:
-    paid = checkout("completed", {"carnivore_session": f"user_sessions:{NOBODY}"}, new_payment())
-    for function, arguments in ((payments.apply_event, (paid,)), (payments.reconcile, ())):
-        with pytest.raises(errors.PermissionRefused):
-            caller.call(VISITOR, function, *arguments)

@@ -15,7 +15,6 @@ from tests.support.callers import Caller
 from tests.support.databases import one
 from tests.weekly.samples import (
     HTML,
-    NOBODY,
     SERVICE,
     VISITOR,
     ended_report,
@@ -75,14 +74,6 @@ def test_an_extension_reaches_ten_years(caller: Caller) -> None:
     made = issue_report(caller)
     last = made.created_at + timedelta(days=3653)
     assert caller.call(SERVICE, reports.extend, made.id, expires_at=last, reason="x") == last
-
-
-def test_a_report_that_is_gone_is_not_found(caller: Caller) -> None:
-    later = datetime.now(UTC) + timedelta(days=1)
-    with pytest.raises(errors.ReportNotFound):
-        caller.call(SERVICE, reports.extend, NOBODY, expires_at=later, reason="x")
-    with pytest.raises(errors.ReportNotFound):
-        caller.call(SERVICE, reports.revoke, NOBODY, reason="x")
 
 
 def test_a_revoked_report_is_closed_and_the_change_recorded(
