@@ -5,24 +5,24 @@ import re
 # Which damages, "name: operator: what is before [left out] -> [instead]", by regular expressions; and why.
 EQUIVALENT = {
     "Others at work: what is locked, in which order, and what is asked again behind a lock.": (
-        r"\[PERFORM pg_advisory_xact_lock",
+        r"\[PERFORM pg_advisory_xact_lock|\[NOT pg_try_advisory_lock",
         r"\[PERFORM FROM [^]]+ FOR (NO KEY )?UPDATE\]",
+        r"^conversation\.update_profile_completion_counts: order: ",
         r"^carnivore\.lock_partitioned: .*(parent_first|waited|rank|address|found\.|partdefid|\[\d\] -> )",
-        r"^conversation\.delete_old_logs: .*(NOT pg_try|locked|lock_timeout|lock_partitioned|to_regclass|NOWAIT)",
+        r"^conversation\.delete_old_logs: .*(NOT pg_try|locked|timeout|partitioned|to_regclass|NOWAIT)",
         r"^conversation\.erase_profile: .*PERFORM FROM conversation\.sessions AS s WHERE ",
         r"^carnivore\.increment_report_access: .*(added\.alone|report WHERE|SELECT \[min\])",
         r"^public\.open_report: condition: .*= 'deferred'\] -> \[false\]",
         r"^public\.fold_report_access: selection: .*AS orphan WHERE",
     ),
     "A moment that is exactly this one, or the turn of a week or a day within the transaction.": (
-        r"^public\.(check|open)_report: comparison: .*expires_at \[>\] -> \[>=\]",
+        r"^public\.\w+_(report|calculator): comparison: .*expires_at \[>\] -> \[>=\]",
         r"^carnivore\.begin_session: comparison: .*week_reset_date \[>\] -> \[>=\]",
         r"^conversation\.reset_weekly_limits: comparison: .*week_reset_date \[<=\] -> \[<\]",
         r"^conversation\.prevent_messages_in_completed_sessions: comparison: .*sent_at \[>=\] -> \[>\]",
         r"^carnivore\.limit_messages: comparison: .*sent_at \[<\] -> \[<=\]",
         r"^carnivore\.limit_messages: literal: .*wait > \[0\]",
-        r"(begin_profile|begin_session|count_completions|record_partition_sizes|reset_weekly_limits): another"
-        r" function: .*\[now\] -> \[clock_timestamp\]",
+        r"(begin_\w+|count_completions|_sizes|reset_weekly_limits): another.*\[now\] -> \[clock",
     ),
     "A setting that was set once in a session is known there for good.": (
         r"current_setting\('[\w.]+', \[true\] -> \[false\]",
@@ -33,7 +33,7 @@ EQUIVALENT = {
         r"order: .*\. \[id\] -> \[id DESC\]",
     ),
     "OLD is NULL where there is none, and no condition on it holds.": (
-        r"less of and: .*\[TG_OP = 'UPDATE' AND\] -> \[\]",
+        r"less of and: .*\[TG_OP (=|IN) [^]]+ AND\] -> \[\]",
     ),
     "The catalog has no such row, and the order of triggers and columns is nobody's.": (
         r"attnum \[>\] -> \[>=\]",
@@ -41,15 +41,20 @@ EQUIVALENT = {
         r"^carnivore\.attach_partition: order: .*\[attnum\]",
     ),
     "Whole rows are compared too, and a row that was taken away is copied again.": (
-        r"^carnivore\.attach_partition: (less of and|comparison|selection): .*(AS spare|AS prepared) ?WHERE",
+        r"^carnivore\.attach_partition: (less of and|comparison|selection): .*AS (spare|prepared) WHERE",
+    ),
+    "The long way counts the same as the short one; a moment that one comes to is still there.": (
+        r"_progress_from_session: condition: .*(\[NOT FOUND\]|\[delta\.taken_away OR .*\]) -> \[true\]",
+        r"update_user_progress_from_session: another function: .*AS day, \[sum\]",
     ),
     "A NULL compares with nothing, and a limit that is none lets everything pass.": (
         r"^carnivore\.limit_messages: .*(NOT \[FOUND\] -> \[true\]|\[NOT FOUND OR\])",
+        r"^conversation\.update_profile_completion_counts: assignment: .*\['\{\}'\] -> \[NULL\]",
         r"^carnivore\.recognise_archived: .*\[NEW\.client_message_id IS NOT NULL AND\]",
     ),
     "Another rule says the same: a constraint, a type, or a column that is never NULL.": (
         r"^conversation\.archive_messages: less of and: .*s\.is_completed",
-        r"^carnivore\.count_user_sessions: .*coalesce\(session\.duration_minutes, |\[session\.duration_minutes, 0\]",
+        r"^carnivore\.count_user_sessions: .*coalesce\( ?(session\.duration|\[session\.duration_minutes, 0)",
         r"^carnivore\.derive_duration: unwrapped: .*\[round\(",
         r"^carnivore\.limit_messages: (limit|literal): .*LIMIT (1\]|\[1\])",
     ),

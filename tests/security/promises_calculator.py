@@ -94,6 +94,12 @@ def resuming_gives_back_exactly_what_was_saved(s: Session) -> None:
 
 
 @promise(f"{TABLE} save_calculator")
+def a_form_that_was_never_saved_begins_with_what_is(s: Session) -> None:
+    s.superuser.allows(f"UPDATE {TABLE} SET form_state = NULL WHERE id = 9001", rows=1)
+    assert s.as_("anon").rows(SAVE, [CALCULATOR_A, Jsonb({"age": 42}), None]) == [({"age": 42}, "bundle")]
+
+
+@promise(f"{TABLE} save_calculator")
 def saving_touches_neither_money_nor_token_nor_expiry_nor_another_session(s: Session) -> None:
     before = s.superuser.rows(KEPT)
     other = f"SELECT * FROM {TABLE} WHERE id <> 9001 ORDER BY id"
@@ -113,7 +119,8 @@ def saving_touches_neither_money_nor_token_nor_expiry_nor_another_session(s: Ses
 def a_form_that_is_no_object_or_too_long_and_an_unknown_tier_are_not_saved(s: Session) -> None:
     rule = {"sqlstate": "23514", "constraint": "form_state_valid"}
     for form in ([], [1], "x", 1, None, {"k": "x" * 65536}):
-        s.as_("anon").refused(SAVE, [CALCULATOR_A, Jsonb(form), None], **rule)
+        error = s.as_("anon").refused(SAVE, [CALCULATOR_A, Jsonb(form), None], **rule)
+        assert (error.diag.schema_name, error.diag.table_name) == ("public", "calculator2_sessions")
     half = Jsonb({"a": "x" * 40000})
     s.as_("anon").allows(SAVE, [CALCULATOR_A, half, None], rows=1)
     s.as_("anon").refused(SAVE, [CALCULATOR_A, Jsonb({"b": "x" * 40000}), None], **rule)

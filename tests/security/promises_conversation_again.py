@@ -93,7 +93,9 @@ def erasing_reaches_what_was_logged_of_a_persons_sessions(s: Session) -> None:
     )
     for session in (SCENE_OPEN, SCENE_B_OPEN, None):
         s.as_("service").allows(log, [session, '{"said": "Hm."}'], rows=1)
-    of_nobody = log.replace("session_id, metadata", "user_id, metadata").replace("unknown_error", "user_logout")
+    of_nobody = log.replace("session_id, metadata", "user_id, metadata").replace(
+        "unknown_error", "user_logout"
+    )
     s.as_("service").allows(of_nobody, [ADA, '{"her": "own"}'], rows=1)
     s.as_("service").allows("SELECT conversation.erase_profile(%s)", [ADA])
     s.superuser.sees_nothing(f"SELECT FROM {LOGS} WHERE metadata ? 'her'")

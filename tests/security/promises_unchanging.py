@@ -4,7 +4,7 @@ from functools import partial
 
 from tests.security.personas import OWNERS, Session
 from tests.security.registry import add
-from tests.security.seed import MALLORY
+from tests.security.seed import ADA, MALLORY
 
 
 def _rows_keep_what_is_immutable(s: Session, *, table: str, changes: dict[str, str]) -> None:
@@ -36,6 +36,7 @@ IMMUTABLE = {
         "payload": "payload || '{\"forged\": 1}'",
         "received_at": "received_at - interval '1 second'",
     },
+    "conversation.scenarios": {"code": "code || '_2'"},
     "vocabulary.users": {"id": NEW_ID, "created_at": EARLIER},
     "vocabulary.sessions": {"id": NEW_ID, "created_at": EARLIER},
     "vocabulary.user_api_keys": LEARNERS_OWN,
@@ -50,13 +51,18 @@ IMMUTABLE = {
 }
 
 
-def _a_change_moves(s: Session, *, table: str, column: str, change: str) -> None:
-    moved = f"SELECT bool_and({column} = now()) FROM {table}"
-    assert s.superuser.value(moved) is False
-    s.as_("service").allows(f"UPDATE {table} SET {change}")
-    assert s.superuser.value(moved) is True
-    s.superuser.allows(f"UPDATE {table} SET {column} = now() + interval '1 day'")
-    assert s.superuser.value(moved) is True
+def _a_change_moves(s: Session, *, table: str, column: str, changes: dict[str, str]) -> None:
+    moved = f"SELECT bool_and({column} = now()) FROM {table} WHERE {{}}"
+    for persona, change in changes.items():
+        for forged in ("", f", {column} = now() + interval '1 day'", f", {column} = '2026-01-01'"):
+            if forged and persona not in OWNERS:
+                s.as_(persona).refused(f"UPDATE {table} SET {change}{forged}")
+                continue
+            with s.undone():
+                assert s.superuser.value(moved.format("true")) is False
+                s.as_(persona).allows(f"UPDATE {table} SET {change}{forged}")
+                own = f"user_id = '{ADA}'" if persona == "ada" else "true"
+                assert s.superuser.value(moved.format(own)) is True
 
 
 for _table, _changes in IMMUTABLE.items():
@@ -64,19 +70,28 @@ for _table, _changes in IMMUTABLE.items():
     add(
         f"rows of {_table} keep what is immutable",
         partial(_rows_keep_what_is_immutable, table=_table, changes=_changes),
-        f"{_table} immutable refuse_change trg_{_name}_immutable trigger_{_name}_immutable"
+        f"{_table} immutable refuse_change trg_{_name}_immutable trigger_{_name}_immutable {_name}_immutable"
         f" trigger_{_name}_request",
     )
-for _table, _column, _change in (
-    ("public.user_sessions", "updated_at", "path_choice = 'custom'"),
-    ("public.cw_assessment_sessions", "updated_at", "first_name = 'Adah'"),
-    ("public.calculator2_sessions", "last_active_at", "form_state = NULL"),
-    ("vocabulary.users", "updated_at", "theme = 'dark'"),
-    ("vocabulary.user_api_keys", "updated_at", "is_active = false"),
-    ("vocabulary.user_progress", "updated_at", "new_words_count = 1"),
-    ("vocabulary.export_history", "updated_at", "file_url = file_url"),
+for _table, _column, _changes in (
+    ("public.user_sessions", "updated_at", {"service": "path_choice = 'custom'"}),
+    ("public.cw_assessment_sessions", "updated_at", {"service": "first_name = 'Adah'"}),
+    ("public.calculator2_sessions", "last_active_at", {"service": "form_state = NULL"}),
+    ("vocabulary.users", "updated_at", {"service": "theme = 'dark'"}),
+    ("vocabulary.user_api_keys", "updated_at", {"service": "is_active = false"}),
+    ("vocabulary.user_progress", "updated_at", {"service": "new_words_count = 1"}),
+    ("vocabulary.export_history", "updated_at", {"service": "file_url = file_url"}),
+    ("conversation.profiles", "updated_at", {"service": "deleted_at = NULL", "owner": "email = email"}),
+    ("conversation.sessions", "updated_at", {"ada": "is_completed = true", "owner": "scenario_id = 3"}),
+    (
+        "conversation.scenarios",
+        "updated_at",
+        {"bound service": "is_active = false", "owner": "sort_order = 9"},
+    ),
 ):
-    _check = partial(_a_change_moves, table=_table, column=_column, change=_change)
+    # Where the service changes it, so does the superuser.
+    _changes.setdefault("superuser", next(reversed(_changes.values())))
+    _check = partial(_a_change_moves, table=_table, column=_column, changes=_changes)
     _name = _table.split(".")[1]
     _about = f"{_table} {_column} update_{_name}_updated_at update_{_name}_last_active clause"
-    add(f"a change moves {_column} of {_table}", _check, _about)
+    add(f"a change moves {_column} of {_table}", _check, f"{_about} update_updated_at_column")

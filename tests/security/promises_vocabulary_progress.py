@@ -6,7 +6,7 @@ from itertools import permutations
 from tests.security.law import ended, the_law
 from tests.security.personas import OWNERS, SERVICES, Session
 from tests.security.registry import add, promise
-from tests.security.seed import ADA, BOB, EVE, MALLORY, NO_ONE
+from tests.security.seed import ADA, BOB, EVE, MALLORY, NO_ONE, SITTING_A
 from tests.support import progress_law
 
 PROGRESS, SESSIONS = "vocabulary.user_progress", "vocabulary.sessions"
@@ -24,6 +24,7 @@ def whatever_totals_a_new_row_of_progress_is_given_the_sessions_are_counted(s: S
         *(ended("2026-03-11 07:00", counts=counts) for counts in ("1, 0, 0", "0, 1, 0", "0, 0, 1")),
     ):
         s.superuser.allows(statement)
+        the_law(s)
         for persona, zone in (("owner", "Asia/Tokyo"), ("superuser", "America/Los_Angeles")):
             with s.undone():
                 gone = f"DELETE FROM {PROGRESS} WHERE user_id = '{ADA}'"
@@ -147,6 +148,26 @@ def the_service_proves_progress_and_repairs_what_is_wrong(s: Session) -> None:
                 assert (name, stored == found) == (column, False)
                 the_law(s)
                 s.as_(persona).sees_nothing(recompute, [ADA])
+        two = "total_sessions = 77, current_streak_days = 77"
+        with s.undone():
+            s.superuser.allows(f"UPDATE {PROGRESS} SET {two} WHERE user_id = '{ADA}'")
+            names = [name for name, _, _ in s.as_(persona).rows(recompute, [ADA])]
+            assert names == ["current_streak_days", "total_sessions"]
         unknown = {"sqlstate": "P0002", "constraint": "user_not_found"}
         for learner in (NO_ONE, None):
             s.as_(persona).refused(recompute, [learner], **unknown)
+
+
+@promise(f"{SESSIONS} update_user_progress_from_session clause")
+def the_smallest_change_is_counted(s: Session) -> None:
+    counters = "descriptions_generated images_processed qa_attempts vocabulary_learned phrases_saved"
+    for column in (*counters.split(), "duration_minutes", "qa_correct"):
+        correct = f"UPDATE {SESSIONS} SET qa_attempts = 9 WHERE id = '{SITTING_A}'"
+        s.superuser.allows(correct)
+        s.superuser.allows(f"UPDATE {SESSIONS} SET {column} = {column} + 1 WHERE id = '{SITTING_A}'", rows=1)
+        the_law(s)
+    s.superuser.allows(
+        f"INSERT INTO {SESSIONS} (session_type, user_id, started_at, ended_at)"
+        f" VALUES ('mixed', '{ADA}', '2026-02-01 10:00+00', '2026-02-01 10:00+00')"
+    )
+    the_law(s)
