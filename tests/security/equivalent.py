@@ -8,6 +8,7 @@ EQUIVALENT = {
         r"\[PERFORM pg_advisory_xact_lock|\[NOT pg_try_advisory_lock",
         r"\[PERFORM FROM [^]]+ FOR (NO KEY )?UPDATE\]",
         r"^conversation\.update_profile_completion_counts: order: ",
+        r"_progress_from_session: conflict: ",
         r"^carnivore\.lock_partitioned: .*(parent_first|waited|rank|address|found\.|partdefid|\[\d\] -> )",
         r"^conversation\.delete_old_logs: .*(NOT pg_try|locked|timeout|partitioned|to_regclass|NOWAIT)",
         r"^conversation\.erase_profile: .*PERFORM FROM conversation\.sessions AS s WHERE ",
@@ -26,11 +27,12 @@ EQUIVALENT = {
     ),
     "A setting that was set once in a session is known there for good.": (
         r"current_setting\('[\w.]+', \[true\] -> \[false\]",
+        r"set_config\('[\w.]+', .*\[true\] -> \[false\]",
         r"^carnivore\.count_due: .*reports_grace', ",
     ),
     "How much at once, and which of two rows of one moment comes first.": (
         r"DEFAULT \[\d+\] -> ",
-        r"order: .*\. \[id\] -> \[id DESC\]",
+        r"order: .*\. \[(id|parent)\] -> \[(id|parent) DESC\]",
     ),
     "OLD is NULL where there is none, and no condition on it holds.": (
         r"less of and: .*\[TG_OP (=|IN) [^]]+ AND\] -> \[\]",
@@ -45,16 +47,24 @@ EQUIVALENT = {
     ),
     "The long way counts the same as the short one; a moment that one comes to is still there.": (
         r"_progress_from_session: condition: .*(\[NOT FOUND\]|\[delta\.taken_away OR .*\]) -> \[true\]",
-        r"update_user_progress_from_session: another function: .*AS day, \[sum\]",
+        r"_progress_from_session: another function: .*(AS day,|HAVING) \[sum\]",
+        r"_progress_from_session: literal: .*moved\.way < \[0\]",
     ),
     "A NULL compares with nothing, and a limit that is none lets everything pass.": (
         r"^carnivore\.limit_messages: .*(NOT \[FOUND\] -> \[true\]|\[NOT FOUND OR\])",
         r"^conversation\.update_profile_completion_counts: assignment: .*\['\{\}'\] -> \[NULL\]",
+        r"_progress_from_session: assignment: .*\['\{\}'\] -> \[NULL\]",
         r"^carnivore\.recognise_archived: .*\[NEW\.client_message_id IS NOT NULL AND\]",
+    ),
+    "Patience, by chance and for long: how often a lock is asked for, and how long is waited.": (
+        r"^carnivore\.run_job: .*(tries (\[<\]|< \[20\])|\[AND tries < 20\]|pg_sleep|random\(\))",
     ),
     "Another rule says the same: a constraint, a type, or a column that is never NULL.": (
         r"^conversation\.archive_messages: less of and: .*s\.is_completed",
-        r"^carnivore\.count_user_sessions: .*coalesce\( ?(session\.duration|\[session\.duration_minutes, 0)",
+        r"(count_user_sessions|_progress_from_session): .*coalesce\( ?\[?session\.duration_minutes, ",
+        r"^carnivore\.run_job: .*(\[state IS NOT NULL OR\]|done = 0 OR\]|OR done = 0\]|done (\[=\]|= \[0\]))",
+        r"^carnivore\.partition_plan: less of .*(\[AND isfinite\(r\.upper\)\]|\[w\.rows > 0 AND\]|\[j\.goes OR\])",
+        r"^carnivore\.partition_plan: comparison: .*(w\.rows \[>\] -> \[>=\]|r\.lower \[>=\] -> \[>\])",
         r"^carnivore\.derive_duration: unwrapped: .*\[round\(",
         r"^carnivore\.limit_messages: (limit|literal): .*LIMIT (1\]|\[1\])",
     ),

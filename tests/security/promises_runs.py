@@ -25,7 +25,8 @@ BEGIN
         RAISE EXCEPTION 'x' USING ERRCODE = state, CONSTRAINT = rule;
     END IF;
     INSERT INTO public.steps (job, batch, run, options, settings) VALUES (job, batch, run, options, ARRAY[
-        current_setting('lock_timeout'), current_setting('carnivore.parent_first')]);
+        current_setting('lock_timeout'), current_setting('carnivore.parent_first'),
+        (SELECT count(*)::text FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory')]);
     RETURN rows[(SELECT count(*) FROM public.steps AS s WHERE s.job = step.job)];
 END $$;
 CREATE TABLE public.failures (job text, run uuid, began timestamptz, state text, rule text);
@@ -88,7 +89,7 @@ def a_job_runs_batch_by_batch_until_there_is_less_than_one(s: Session) -> None:
             total = sum(rows[: len(batches)])
             assert asker.rows(RUN.format('{"a": 1}')) == [(total, None)]
             steps = s.superuser.rows("SELECT batch::int, options, settings FROM public.steps ORDER BY number")
-            assert steps == [(batch, {"a": 1}, ["2s", "off"]) for batch in batches]
+            assert steps == [(batch, {"a": 1}, ["2s", "off", "0"]) for batch in batches]
             assert _noted(s, "ours") == (None, {"handled": total}, True, True, True)
             s.superuser.sees_nothing("SELECT FROM public.failures")
             # A run has one id, and its defaults.
@@ -125,7 +126,7 @@ def a_job_that_is_refused_a_lock_tries_again_in_the_other_order(s: Session) -> N
             asker = _prepared(s)
             _register(s, "ours", 1, state=state, times=times)
             assert asker.rows(RUN.format('{"lock_timeout": "7s"}')) == [(1, None)]
-            assert s.superuser.rows("SELECT settings FROM public.steps") == [(["7s", order],)]
+            assert s.superuser.rows("SELECT settings FROM public.steps") == [(["7s", order, "0"],)]
 
 
 @promise("run_job maintain clause")
@@ -162,10 +163,8 @@ def a_run_of_all_jobs_takes_them_in_their_order(s: Session) -> None:
             assert steps == [(job, 5, options) for job in jobs]
     _all_jobs(s).allows("CALL carnivore.maintain()")
     options = {"own": 1, "keep_old": False}
-    assert s.superuser.row("SELECT batch::int, options FROM public.steps WHERE job = 'old_logs'") == (
-        1000,
-        options,
-    )
+    step = "SELECT batch::int, options, settings[3] FROM public.steps WHERE job = 'old_logs'"
+    assert s.superuser.row(step) == (1000, options, "1")
     s.superuser.sees_nothing("SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'")
 
 
