@@ -271,7 +271,11 @@ def selection(s: Source) -> Iterator[Place]:
     """All rows instead of some: WHERE and ON without a condition."""
     for place in s.words("WHERE", "ON") if s.kind != "trigger" else ():
         last = s.edge(place, 1)
-        if s.word(place + 1) not in {"CONFLICT", "CURRENT"} and last > place + 1:
+        if s.word(place + 1) not in {"CONFLICT", "CURRENT"} and s.between(place + 1, last) not in {
+            "",
+            "true",
+            "(true)",
+        }:
             yield s.span(place + 1, last, "true")
 
 

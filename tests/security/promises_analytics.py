@@ -106,6 +106,7 @@ def the_views_show_what_few_rows_add_up_to(s: Session) -> None:
             Sale("keto", "pending", JANUARY, (Report(JANUARY, (MARCH,)),)),
             Sale("paleo", "completed", JANUARY, opened),
             Sale("paleo", "completed", JANUARY),
+            Sale("paleo", "completed", JANUARY),  # a third has a report
             Sale("paleo", "pending", JANUARY),
             Sale("custom", "failed", JANUARY),
             Sale("carnivore", "completed", JANUARY, (Report(JANUARY, (MARCH,), pending=True),)),
@@ -124,6 +125,16 @@ def the_views_show_what_few_rows_add_up_to(s: Session) -> None:
             " FROM public.calculator2_sessions",
             [str(is_test)],
         )
+
+
+@promise("analytics.accesses_per_report view")
+def a_first_access_that_may_have_gone_is_not_shown(s: Session) -> None:
+    s.as_("service").allows("INSERT INTO public.report_access_log (report_id) VALUES (9001), (9001)")
+    first = "SELECT first_access IS NULL FROM analytics.accesses_per_report WHERE report_id = 9001"
+    assert s.as_("reporting").value(first) is False
+    gone = "DELETE FROM public.report_access_log WHERE report_id = 9001 AND accessed_at < now()"
+    s.as_("superuser", triggers="replica").allows(gone, rows=1)
+    assert s.as_("reporting").value(first) is True
 
 
 def _without_days(shown: dict[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def a_file_of_a_month_is_in_the_ledger_once(s: Session) -> None:
         s.as_("owner").allows(*insertion(LEDGER, **change), rows=1)
 
 
-@promise(f"{LEDGER} {LOGS} delete_old_logs clause partition")
+@promise(f"{LEDGER} {LOGS} delete_old_logs carnivore.due_log_months clause partition")
 def restored_logs_stay_until_their_time_is_over(s: Session) -> None:
     months = {"kept": "2021-03-01", "over": "2021-04-01", "other": "2021-05-01", "never": "2021-06-01"}
     names = {what: f"conversation.logs_{month[:7].replace('-', '_')}" for what, month in months.items()}

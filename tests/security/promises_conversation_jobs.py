@@ -101,7 +101,7 @@ def the_weekly_reset_begins_a_week_for_those_whose_week_is_over(s: Session) -> N
             the_law(s)
 
 
-@promise(f"{SESSIONS} delete_expired_sessions clause")
+@promise(f"{SESSIONS} delete_expired_sessions carnivore.due_sessions clause")
 def the_cleanup_deletes_open_sessions_that_nobody_touched_for_seven_days(s: Session) -> None:
     s.superuser.allows(f"INSERT INTO {SESSIONS} (id, user_id, scenario_id) VALUES ('{NO_ONE}', '{EVE}', 1)")
     moved = (
@@ -246,7 +246,7 @@ def the_archive_takes_what_is_as_old_as_the_service_says(s: Session) -> None:
             the_law(s)
 
 
-@promise(f"{LOGS} {DEFAULT} delete_old_logs clause partition")
+@promise(f"{LOGS} {DEFAULT} delete_old_logs carnivore.due_log_months carnivore.due_log_rows clause partition")
 def old_logs_go_with_their_month_and_those_of_no_month_in_batches(s: Session) -> None:
     month = "date_trunc('month', now() AT TIME ZONE 'UTC' - interval '{} days')"
     for days in (100, 30):

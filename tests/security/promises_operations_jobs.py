@@ -63,7 +63,10 @@ def _keys(s: Session, table: str) -> list[int]:
     return [key for (key,) in s.superuser.rows(KEYS.format(table))]
 
 
-@promise(f"{CALCULATORS} delete_expired_calculator_sessions clause EXECUTE service_role")
+@promise(
+    f"{CALCULATORS} delete_expired_calculator_sessions carnivore.due_calculator_sessions clause EXECUTE"
+    " service_role"
+)
 def expired_calculator_sessions_go_oldest_first_and_paid_ones_stay(s: Session) -> None:
     aged = (
         f"INSERT INTO {CALCULATORS} (id, session_token, payment_status, pricing_tier, amount_paid,"
@@ -95,7 +98,7 @@ def expired_calculator_sessions_go_oldest_first_and_paid_ones_stay(s: Session) -
             assert {23, 24, 25, 9001, 9002} == set(_keys(s, CALCULATORS))
 
 
-@promise(f"{REPORTS} delete_expired_reports clause EXECUTE service_role")
+@promise(f"{REPORTS} delete_expired_reports carnivore.due_reports clause EXECUTE service_role")
 def reports_expired_longer_than_the_grace_go_oldest_first(s: Session) -> None:
     aged = (
         f"INSERT INTO {REPORTS} (id, session_id, email, access_token, report_html, questionnaire_data,"

@@ -29,6 +29,10 @@ BEGIN
         (SELECT count(*)::text FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory')]);
     RETURN rows[(SELECT count(*) FROM public.steps AS s WHERE s.job = step.job)];
 END $$;
+CREATE FUNCTION public.fail(state text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    RAISE EXCEPTION 'x' USING ERRCODE = state;
+END $$;
 CREATE TABLE public.failures (job text, run uuid, began timestamptz, state text, rule text);
 """
 RUN = "CALL carnivore.run_job('ours', 5, '0', '{}')"
@@ -113,7 +117,8 @@ def a_job_that_fails_is_noted_and_logged_where_it_belongs(s: Session) -> None:
             )
             assert s.superuser.rows(failed) == [("ours", state, rule, True, True, True)]
             # One that cannot be logged is noted all the same.
-            for on_failure in (None, "SELECT 1 / 0"):
+            fails = (f"SELECT public.fail('{how}')" for how in ("22012", "57014", "P0004"))
+            for on_failure in (None, *fails):
                 asker.allows("UPDATE carnivore.jobs SET on_failure = %s", [on_failure])
                 assert asker.rows(RUN.format("{}")) == [(0, error)]
             assert len(s.superuser.rows(failed)) == 1
@@ -184,7 +189,10 @@ def a_run_of_all_jobs_goes_on_after_a_failure_and_tells_it_at_the_end(s: Session
             s.superuser.allows("SELECT pg_advisory_unlock_all()")
 
 
-@promise("count_due due_reports due_calculator_sessions due_sessions due_log_months due_log_rows clause")
+@promise(
+    "count_due carnivore.due_reports carnivore.due_calculator_sessions carnivore.due_sessions"
+    " carnivore.due_log_months carnivore.due_log_rows clause"
+)
 def what_is_due_is_counted_beforehand_and_then_deleted(s: Session) -> None:
     """Every job that deletes, by what its call returns afterwards."""
     s.superuser.allows(

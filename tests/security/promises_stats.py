@@ -45,7 +45,7 @@ WHERE nspname IN ('analytics', 'carnivore', 'conversation', 'public', 'vocabular
 def todays_sample_is_what_is_there_today_in_utc(s: Session) -> None:
     # An empty table was looked at, too.
     s.superuser.allows("DELETE FROM vocabulary.abandoned_export_files")
-    s.superuser.allows("ANALYZE vocabulary.abandoned_export_files, conversation.logs")
+    s.superuser.allows("ANALYZE vocabulary.abandoned_export_files, conversation.logs_default")
     for persona in OWNERS:
         for zone in ZONES:
             with s.undone():
