@@ -17,7 +17,7 @@ RESET = "conversation.reset_weekly_limits(integer, uuid)"
 CLEANUP = "conversation.delete_expired_sessions(integer, uuid)"
 ARCHIVING = "conversation.archive_messages(integer, uuid, interval)"
 ERASURE = "conversation.erase_profile(uuid)"
-MESSAGES_COUNTED = "conversation.increment_message_count()"
+PRESENT = "carnivore.refuse_departed()"
 
 
 def without(function: str, words: str, instead: str = "") -> Damage:
@@ -85,7 +85,7 @@ CASES: dict[str, tuple[Damage, Callable[[Arena], None]]] = {
         lambda arena: races.test_the_cleanup_goes_around_a_message_in_an_idle_session(arena, kept=True),
     ),
     "a message does not ask whether its person has left": (
-        without(MESSAGES_COUNTED, "p.deleted_at IS NOT NULL", "false"),
+        without(PRESENT, "p.deleted_at IS NOT NULL", "false"),
         lambda arena: races.test_a_message_waits_for_the_erasure(arena, "service", kept=True),
     ),
     "an erasure forgets the archive": (
