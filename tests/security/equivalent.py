@@ -10,7 +10,7 @@ EQUIVALENT = {
         r"^conversation\.update_profile_completion_counts: order: ",
         r"_progress_from_session: conflict: ",
         r"^carnivore\.lock_partitioned: .*(parent_first|waited|rank|address|found\.|partdefid|\[\d\] -> )",
-        r"^conversation\.delete_old_logs: .*(NOT pg_try|locked|timeout|partitioned|to_regclass|NOWAIT)",
+        r"^conversation\.delete_old_logs: .*(NOT pg_try|IF \[NOT\]|locked|timeout|partitioned|to_regclass|NOWAIT)",
         r"^conversation\.erase_profile: .*PERFORM FROM conversation\.sessions AS s WHERE ",
         r"^carnivore\.increment_report_access: .*(added\.alone|report WHERE|SELECT \[min\])",
         r"^public\.open_report: condition: .*= 'deferred'\] -> \[false\]",

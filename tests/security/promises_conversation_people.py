@@ -1,9 +1,9 @@
 """People of the chat: their rows are theirs alone, and who left sees nothing."""
 
 from functools import partial
-from typing import Any
 
-from tests.security.personas import OTHERS, SERVICES, VISITORS, Session
+from tests.security.people import CHANGES, UNKNOWN, a_visitor_does_nothing, nobody_reads_anothers_rows, others
+from tests.security.personas import OTHERS, SERVICES, Session
 from tests.security.registry import add, promise
 from tests.security.rights import INSERTS, SPEAKERS, columns
 from tests.security.rows import insert, insertion, of_ada, owner
@@ -31,54 +31,14 @@ PROFILES, SESSIONS, MESSAGES, ARCHIVE, LOGS, HISTORY = (
     )
 )
 TABLES = sorted(SPEAKERS - {HISTORY})
-# A change that its check would let pass, were it allowed at all.
-CHANGES = {
-    PROFILES: "deleted_at = NULL",
-    SESSIONS: "is_completed = true",
-    MESSAGES: "content = 'x'",
-    ARCHIVE: "content = 'x'",
-    LOGS: "metadata = '{}'",
-}
 NOT_FOUND = {"sqlstate": "PT404", "constraint": "conversation_not_found"}
-UNKNOWN = ("stranger", "anonymous", "nameless")
-
-
-def _others(s: Session, table: str) -> list[tuple[Any, ...]]:
-    """The rows that are not ada's, nobody's among them."""
-    return s.superuser.rows(f"SELECT * FROM {table} WHERE {of_ada(table)} IS NOT TRUE ORDER BY id")
-
-
-def _nobody_reads_anothers_rows(s: Session, *, table: str) -> None:
-    own = f"SELECT {owner(table)}::text FROM {table}"
-    for persona, key in (("ada", ADA), ("bob", BOB)):
-        assert {found for (found,) in s.as_(persona).rows(own)} == {key}
-    for persona in OTHERS:
-        s.as_(persona).sees_nothing(f"{own} WHERE {of_ada(table)}")
-    for persona in UNKNOWN:
-        s.as_(persona).sees_nothing(own)
-    for claims in ("", "{}", '{"sub": null}', '{"email": "ada@example.com"}', f'{{"id": "{ADA}"}}'):
-        s.as_("ada", claims=claims).sees_nothing(own)
-    for claims in ('{"sub": ""}', '{"sub": "%"}', f'{{"sub": ["{ADA}", "{BOB}"]}}'):
-        s.as_("ada", claims=claims).refused(own, sqlstate="22P02")
-
-
-def _a_visitor_does_nothing(s: Session, *, table: str) -> None:
-    for persona in VISITORS:
-        for attempt in (
-            f"SELECT FROM {table}",
-            f"INSERT INTO {table} DEFAULT VALUES",
-            f"UPDATE {table} SET {CHANGES[table]}",
-            f"DELETE FROM {table}",
-            f"COPY {table} TO STDOUT",
-        ):
-            s.as_(persona).refused(attempt)
 
 
 def _row_security_alone_keeps_others_out(s: Session, *, table: str) -> None:
     """With every grant and no trigger, nobody adds, changes or deletes another's row, gives one away or takes
     one; and their own only where there is a policy for it."""
     s.superuser.allows(f"GRANT ALL ON {table} TO authenticated")
-    before, mine = _others(s, table), f"WHERE {of_ada(table)}"
+    before, mine = others(s, table), f"WHERE {of_ada(table)}"
     own_added = table in INSERTS["authenticated"]
     given = {"user_id": None} if table == MESSAGES else {}
     for persona in ("ada", *OTHERS):
@@ -101,7 +61,7 @@ def _row_security_alone_keeps_others_out(s: Session, *, table: str) -> None:
         asker.allows(f"DELETE FROM {table}", rows=0)
     for strength in ("KEY SHARE", "UPDATE"):
         asker.sees_nothing(f"SELECT FROM {table} WHERE {owner(table)} = '{BOB}' FOR {strength}")
-    assert _others(s, table) == before
+    assert others(s, table) == before
 
 
 def _who_left_sees_and_writes_nothing(s: Session, *, table: str) -> None:
@@ -119,9 +79,9 @@ def _who_left_sees_and_writes_nothing(s: Session, *, table: str) -> None:
 
 for _table in sorted(SPEAKERS):
     for _sentence, _check, _words in (
-        ("nobody reads anothers rows of {}", _nobody_reads_anothers_rows, "SELECT view"),
+        ("nobody reads anothers rows of {}", nobody_reads_anothers_rows, "SELECT view"),
         ("who left sees and writes nothing in {}", _who_left_sees_and_writes_nothing, "SELECT active_user"),
-        ("a visitor does nothing in {}", _a_visitor_does_nothing, "anon"),
+        ("a visitor does nothing in {}", a_visitor_does_nothing, "anon"),
         ("row security alone keeps others out of {}", _row_security_alone_keeps_others_out, "INSERT UPDATE"),
     ):
         if _table != HISTORY or "view" in _words or "active_user" in _words:

@@ -10,10 +10,9 @@ from functools import partial
 from tests.security.evil import PATH, TRAP, evil_is_untouched, prepare_evil
 from tests.security.law import the_law
 from tests.security.objects import functions, relations
+from tests.security.people import CHANGES
 from tests.security.personas import Asker, Session
-from tests.security.promises_conversation_people import CHANGES as SPEAKERS_CHANGES
 from tests.security.promises_sessions import TABLES as PAID
-from tests.security.promises_vocabulary_people import CHANGES as LEARNERS_CHANGES
 from tests.security.registry import add, promise
 from tests.security.rights import JOBS, LEARNERS, SPEAKERS
 from tests.security.rows import insertion, owner
@@ -351,7 +350,7 @@ AREAS = (
         tables=" ".join(sorted(LEARNERS)),
         looks=_own(LEARNERS),
         seen=ADA,
-        changes=LEARNERS_CHANGES,
+        changes={table: CHANGES[table] for table in LEARNERS},
         asked="SELECT id::text FROM vocabulary.users",
         found={"ada": [(ADA,)], "eve": [(EVE,)], "stranger": []},
         strangers=("guest", "ada", "stranger"),
@@ -368,7 +367,7 @@ AREAS = (
         tables=" ".join(sorted(SPEAKERS - {"conversation.message_history"})),
         looks=_own(SPEAKERS),
         seen=ADA,
-        changes={SCENES: SPEAKERS_CHANGES[SCENES]},
+        changes={SCENES: CHANGES[SCENES]},
         asked=f"SELECT id::text FROM {PROFILES}",
         found={"ada": [(ADA,)], "eve": [(EVE,)], "stranger": []},
         strangers=("guest", "ada", "stranger"),

@@ -1,55 +1,15 @@
 """Learners: a person signs up as themselves, and their rows are theirs alone; guests' are the service's."""
 
 from functools import partial
-from typing import Any
 
-from tests.security.personas import OTHERS, OWNERS, SERVICES, VISITORS, Session, logged_in
+from tests.security.people import CHANGES, a_visitor_does_nothing, nobody_reads_anothers_rows, others
+from tests.security.personas import OTHERS, OWNERS, SERVICES, Session, logged_in
 from tests.security.registry import add, promise
 from tests.security.rights import DELETES, INSERTS, LEARNERS, columns
 from tests.security.rows import insert, insertion, of_ada, owner
 from tests.security.seed import ADA, BOB, EVE, MALLORY, NO_ONE, SITTING_A, SITTING_B, SITTING_GUEST
 
 USERS, SESSIONS, EXPORTS = "vocabulary.users", "vocabulary.sessions", "vocabulary.export_history"
-# What a learner may do to their own rows; no WHERE, so that row security alone chooses the rows.
-CHANGES = {
-    USERS: "theme = 'dark'",
-    SESSIONS: "user_agent = 'x'",
-    "vocabulary.user_api_keys": "is_active = false",
-    "vocabulary.user_progress": "new_words_count = 1",
-    EXPORTS: "status = 'pending'",
-}
-
-
-def _others(s: Session, table: str) -> list[tuple[Any, ...]]:
-    """The rows that are not ada's, guests' among them."""
-    return s.superuser.rows(f"SELECT * FROM {table} WHERE {of_ada(table)} IS NOT TRUE ORDER BY id")
-
-
-def _nobody_reads_anothers_rows(s: Session, *, table: str) -> None:
-    own = f"SELECT {owner(table)}::text FROM {table}"
-    for persona, key in (("ada", ADA), ("bob", BOB)):
-        assert {found for (found,) in s.as_(persona).rows(own)} == {key}
-    for persona in OTHERS:
-        s.as_(persona).sees_nothing(f"{own} WHERE {of_ada(table)}")
-    for persona in ("stranger", "anonymous", "nameless"):
-        s.as_(persona).sees_nothing(own)
-        s.as_(persona).sees_nothing(f"COPY {table} TO STDOUT")
-    for claims in ("", "{}", '{"sub": null}', '{"email": "ada@example.com"}', f'{{"id": "{ADA}"}}'):
-        s.as_("ada", claims=claims).sees_nothing(own)
-    for claims in ('{"sub": ""}', '{"sub": "%"}', f'{{"sub": ["{ADA}", "{BOB}"]}}'):
-        s.as_("ada", claims=claims).refused(own, sqlstate="22P02")
-
-
-def _a_visitor_does_nothing(s: Session, *, table: str) -> None:
-    for persona in VISITORS:
-        for attempt in (
-            f"SELECT FROM {table}",
-            f"INSERT INTO {table} DEFAULT VALUES",
-            f"UPDATE {table} SET {CHANGES[table]}",
-            f"DELETE FROM {table}",
-            f"COPY {table} TO STDOUT",
-        ):
-            s.as_(persona).refused(attempt)
 
 
 def _nobody_inserts_for_another(s: Session, *, table: str) -> None:
@@ -62,9 +22,9 @@ def _nobody_inserts_for_another(s: Session, *, table: str) -> None:
 
 
 def _nobody_changes_anothers_rows(s: Session, *, table: str) -> None:
-    before = _others(s, table)
+    before = others(s, table)
     s.as_("ada").allows(f"UPDATE {table} SET {CHANGES[table]}")
-    assert _others(s, table) == before
+    assert others(s, table) == before
     for strength in ("KEY SHARE", "UPDATE"):
         s.as_("ada").sees_nothing(f"SELECT FROM {table} WHERE {owner(table)} = '{BOB}' FOR {strength}")
     for persona in OTHERS:
@@ -72,7 +32,7 @@ def _nobody_changes_anothers_rows(s: Session, *, table: str) -> None:
 
 
 def _nobody_deletes_anothers_rows(s: Session, *, table: str) -> None:
-    before = _others(s, table)
+    before = others(s, table)
     if table in DELETES["authenticated"]:
         s.as_("ada").allows(f"DELETE FROM {table}")
     for persona in ("ada", *OTHERS):
@@ -80,7 +40,7 @@ def _nobody_deletes_anothers_rows(s: Session, *, table: str) -> None:
             s.as_(persona).allows(f"DELETE FROM {table} WHERE {owner(table)} <> auth.uid()", rows=0)
         else:
             s.as_(persona).refused(f"DELETE FROM {table}")
-    assert _others(s, table) == before
+    assert others(s, table) == before
 
 
 def _no_row_is_given_away_or_taken(s: Session, *, table: str) -> None:
@@ -97,8 +57,8 @@ def _no_row_is_given_away_or_taken(s: Session, *, table: str) -> None:
 
 for _table in sorted(LEARNERS):
     for _sentence, _check, _verb in (
-        ("nobody reads anothers rows of {}", _nobody_reads_anothers_rows, "SELECT"),
-        ("a visitor does nothing in {}", _a_visitor_does_nothing, "anon"),
+        ("nobody reads anothers rows of {}", nobody_reads_anothers_rows, "SELECT"),
+        ("a visitor does nothing in {}", a_visitor_does_nothing, "anon"),
         ("nobody inserts into {} for another", _nobody_inserts_for_another, "INSERT"),
         ("nobody changes anothers rows of {}", _nobody_changes_anothers_rows, "UPDATE"),
         ("nobody deletes anothers rows of {}", _nobody_deletes_anothers_rows, "DELETE"),
@@ -192,11 +152,11 @@ def a_learners_address_is_stored_in_lower_case(s: Session) -> None:
 def deleting_a_learner_takes_everything_of_theirs_and_nothing_else(s: Session) -> None:
     for persona in (*SERVICES, *OWNERS):
         with s.undone():
-            kept = {table: _others(s, table) for table in LEARNERS}
+            kept = {table: others(s, table) for table in LEARNERS}
             s.as_(persona).allows(f"DELETE FROM {USERS} WHERE id = '{ADA}'", rows=1)
             for table in LEARNERS:
                 s.superuser.sees_nothing(f"SELECT FROM {table} WHERE {of_ada(table)}")
-                assert _others(s, table) == kept[table]
+                assert others(s, table) == kept[table]
 
 
 @promise(f"{SESSIONS} derive_duration trigger_sessions_derive_duration clause")
