@@ -53,6 +53,8 @@ def restored_logs_stay_until_their_time_is_over(s: Session) -> None:
         with s.undone():
             s.as_(persona).allows("SELECT conversation.delete_old_logs()")
             assert set(partitions(s, LOGS)) & set(names.values()) == {names["kept"]}
+            gone = f"SELECT metadata -> 'partitions' FROM {LOGS} WHERE event_type = 'cleanup_job_executed'"
+            assert s.superuser.value(gone) == ["logs_2021_04", "logs_2021_05", "logs_2021_06"]
 
 
 @promise(f"{LEDGER} refuse_archived clause")
