@@ -19,12 +19,13 @@ EQUIVALENT = {
     ),
     "A moment that is exactly this one, or the turn of a week or a day within the transaction.": (
         r"^public\.\w+_(report|calculator): comparison: .*expires_at \[>\] -> \[>=\]",
+        r"^carnivore\.due_log_months: comparison: .*\[<=\] -> \[<\]",
         r"^carnivore\.begin_session: comparison: .*week_reset_date \[>\] -> \[>=\]",
         r"^conversation\.reset_weekly_limits: comparison: .*week_reset_date \[<=\] -> \[<\]",
         r"^conversation\.prevent_messages_in_completed_sessions: comparison: .*sent_at \[>=\] -> \[>\]",
         r"^carnivore\.limit_messages: comparison: .*sent_at \[<\] -> \[<=\]",
         r"^carnivore\.limit_messages: literal: .*wait > \[0\]",
-        r"(begin_\w+|count_completions|_sizes|reset_weekly_limits): another.*\[now\] -> \[clock",
+        r"(begin_\w+|count_completions|_sizes|_limits|due_\w+): another.*\[now\] -> \[clock",
     ),
     "A setting that was set once in a session is known there for good.": (
         r"current_setting\('[\w.]+', \[true\] -> \[false\]",
@@ -69,6 +70,7 @@ EQUIVALENT = {
         r"^carnivore\.partition_plan: order: ",
         r"^carnivore\.partition_plan: less of .*(\[AND isfinite|\[w\.rows > 0 AND\]|\[j\.goes OR\])",
         r"^carnivore\.partition_plan: comparison: .*(w\.rows \[>\] -> \[>=\]|r\.lower \[>=\] -> \[>\])",
+        r"^messages(_archive)?_erased of .*\[AND \(old\.content <> ",
         r"^carnivore\.derive_duration: unwrapped: .*\[round\(",
         r"^carnivore\.limit_messages: (limit|literal): .*LIMIT (1\]|\[1\])",
     ),

@@ -25,6 +25,7 @@ FROM {TRIGGERS}"""
 BODIES = f"""
 SELECT pg_proc.oid::regproc::text, 'function', pg_get_functiondef(pg_proc.oid),
     EXISTS (SELECT FROM pg_trigger WHERE tgfoid = pg_proc.oid AND tgtype & 2 = 2), ARRAY[proname, 'clause']
+        || ARRAY(SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgfoid = pg_proc.oid AND tgparentid = 0)
 FROM pg_proc WHERE pronamespace IN {OURS}
 UNION ALL
 SELECT oid::regclass::text, 'view', format('CREATE OR REPLACE VIEW %s WITH (%s) AS %s', oid::regclass,

@@ -24,7 +24,10 @@ LIMIT = f"UPDATE {LIMITS} SET {{}} WHERE code = '{{}}'"
 OVER = {"sqlstate": "PT429", "constraint": "weekly_limit"}
 TOO_FAST = {"sqlstate": "PT429", "constraint": "message_rate_limit"}
 EVERYBODY = ("ada", *SERVICES, "owner")
-SCENES = f"{SESSIONS} {LIMITS} begin_session update_profile_completion_counts maintain_profile_counts clause"
+SCENES = (
+    f"{SESSIONS} {LIMITS} begin_session limit_completions update_profile_completion_counts"
+    " maintain_profile_counts clause"
+)
 SPEED = f"{MESSAGES} {LIMITS} rate_limit_messages limit_messages clause"
 
 
