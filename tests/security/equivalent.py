@@ -19,7 +19,7 @@ EQUIVALENT = {
     ),
     "A moment that is exactly this one, or the turn of a week or a day within the transaction.": (
         r"^public\.\w+_(report|calculator): comparison: .*expires_at \[>\] -> \[>=\]",
-        r"^carnivore\.due_log_months: comparison: .*\[<=\] -> \[<\]",
+        r"^carnivore\.due_log_\w+: comparison: .*\[<=?\] -> \[<=?\]",
         r"^carnivore\.begin_session: comparison: .*week_reset_date \[>\] -> \[>=\]",
         r"^conversation\.reset_weekly_limits: comparison: .*week_reset_date \[<=\] -> \[<\]",
         r"^conversation\.prevent_messages_in_completed_sessions: comparison: .*sent_at \[>=\] -> \[>\]",
@@ -70,7 +70,7 @@ EQUIVALENT = {
         r"^carnivore\.partition_plan: order: ",
         r"^carnivore\.partition_plan: less of .*(\[AND isfinite|\[w\.rows > 0 AND\]|\[j\.goes OR\])",
         r"^carnivore\.partition_plan: comparison: .*(w\.rows \[>\] -> \[>=\]|r\.lower \[>=\] -> \[>\])",
-        r"^messages(_archive)?_erased of .*\[AND \(old\.content <> ",
+        r"^messages(_archive)?_erased of .*(\[AND \(old\.content <> |old\.content <> \['\[erased)",
         r"^carnivore\.derive_duration: unwrapped: .*\[round\(",
         r"^carnivore\.limit_messages: (limit|literal): .*LIMIT (1\]|\[1\])",
     ),
