@@ -28,7 +28,7 @@ EQUIVALENT = {
         r"(begin_\w+|count_completions|_sizes|_limits|due_\w+): another.*\[now\] -> \[clock",
     ),
     "A setting that was set once in a session is known there for good.": (
-        r"current_setting\('[\w.]+', \[true\] -> \[false\]",
+        r"current_setting\('[\w.]+'(::text)?, \[true\] -> \[false\]",
         r"set_config\('[\w.]+', .*\[true\] -> \[false\]",
         r"^carnivore\.count_due: .*reports_grace', ",
     ),

@@ -281,3 +281,13 @@ def old_logs_go_with_their_month_and_those_of_no_month_in_batches(s: Session) ->
             assert partitions(s) == accesses
             for moment in ("'2044-01-01'", oldest):
                 assert s.superuser.value(kept.format(moment)) == 1
+
+
+@promise(f"{LOGS} {DEFAULT} carnivore.due_log_rows view")
+def rows_of_no_month_stay_as_long_as_logs_are_kept(s: Session) -> None:
+    month = s.superuser.value("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')")
+    s.superuser.allows(f"DROP TABLE conversation.logs_{month}")
+    event = f"INSERT INTO {LOGS} (level, event_type, created_at) VALUES ('debug', 'user_logout', now())"
+    s.as_("service").allows(event, rows=1)
+    s.superuser.allows(f"SELECT FROM {DEFAULT} WHERE created_at = now()", rows=1)
+    s.as_("owner").sees_nothing("SELECT FROM carnivore.due_log_rows WHERE created_at = now()")

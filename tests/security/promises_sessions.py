@@ -148,12 +148,23 @@ def the_payment_of_a_paid_session_stays_known(s: Session) -> None:
     for persona in (*SERVICES, "owner"):
         asker = s.as_(persona)
         with s.undone():
+            # Before it is paid, it is anybody's guess.
+            unpaid = insert(s.superuser, "public.user_sessions", "id", payment_status="pending")
+            asker.allows("UPDATE public.user_sessions SET stripe_payment_id = 'pi_2' WHERE id = %s", [unpaid])
+            nameless = {"stripe_session_id": None, "stripe_payment_intent_id": None}
+            with s.undone():
+                key = insert(s.superuser, "public.cw_assessment_sessions", "id", **nameless)
+                for column in nameless:
+                    told = assessment.format(f"{column} = 'told_late' WHERE id = %s")
+                    asker.allows(told, [key], rows=1)
             asker.allows(assessment.format("stripe_session_id = 'cs_new'"), rows=1)
             for status in ("completed", "refunded"):
                 asker.allows(session.format(f"payment_status = '{status}'"), rows=1)
                 asker.refused(session.format("stripe_payment_id = 'pi_new'"), **immutable)
                 asker.allows(session.format("stripe_payment_id = 'pi_ada'"), rows=1)
                 asker.allows(assessment.format(f"payment_status = '{status}'"), rows=1)
+                for column in ("stripe_session_id", "stripe_payment_intent_id"):
+                    asker.allows(assessment.format(f"{column} = {column}"), rows=1)
                 for column in ("stripe_session_id", "stripe_payment_intent_id"):
                     for value in ("'x'", "NULL"):
                         asker.refused(assessment.format(f"{column} = {value}"), **immutable)
