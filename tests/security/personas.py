@@ -240,10 +240,10 @@ class Session:
 
     @contextmanager
     def undone(self) -> Iterator[None]:
-        """Whatever happens inside is taken back."""
+        """Whatever happens inside is taken back, locks that a session holds too."""
         self.connection.execute("SAVEPOINT undone")
         try:
             yield
         finally:
-            self.connection.execute("ROLLBACK TO undone; RELEASE undone")
+            self.connection.execute("ROLLBACK TO undone; RELEASE undone; SELECT pg_advisory_unlock_all()")
             self._present = None
