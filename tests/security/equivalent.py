@@ -34,7 +34,7 @@ EQUIVALENT = {
     ),
     "How much at once, and which of two rows of one moment comes first.": (
         r"DEFAULT \[\d+\] -> ",
-        r"order: .*\. \[(id|parent)\] -> \[(id|parent) DESC\]",
+        r"order: .*\. \[(id|parent|job)\] -> \[\w+ DESC\]",
     ),
     "OLD is NULL where there is none, and no condition on it holds.": (
         r"less of and: .*\[TG_OP (=|IN) [^]]+ AND\] -> \[\]",
@@ -55,7 +55,7 @@ EQUIVALENT = {
     "A NULL compares with nothing, and a limit that is none lets everything pass.": (
         r"^carnivore\.limit_messages: .*(NOT \[FOUND\] -> \[true\]|\[NOT FOUND OR\])",
         r"^conversation\.update_profile_completion_counts: assignment: .*\['\{\}'\] -> \[NULL\]",
-        r"_progress_from_session: assignment: .*\['\{\}'\] -> \[NULL\]",
+        r"(_progress_from_session|\.maintain): assignment: .*\['\{\}'\] -> \[NULL\]",
         r"^carnivore\.recognise_archived: .*\[NEW\.client_message_id IS NOT NULL AND\]",
     ),
     "Patience, by chance and for long: how often a lock is asked for, and how long is waited.": (

@@ -146,7 +146,8 @@ def what_is_no_job_is_not_run(s: Session) -> None:
         asker.refused("CALL carnivore.maintain(%s)", [batch], **NO_ROW)
     asker.allows("CALL carnivore.run_job('ours', 1); CALL carnivore.maintain(1)")
     asker.allows("DELETE FROM carnivore.jobs")
-    asker.refused("CALL carnivore.maintain(0)", **NO_ROW)
+    for batch in (0, None):
+        asker.refused("CALL carnivore.maintain(%s)", [batch], **NO_ROW)
 
 
 def _all_jobs(s: Session) -> Asker:
