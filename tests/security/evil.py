@@ -34,6 +34,8 @@ cardinality(anyarray) RETURNS integer
 unnest(anyarray) RETURNS SETOF anyelement
 pg_get_expr(pg_node_tree, oid) RETURNS text
 pg_total_relation_size(oid) RETURNS bigint
+pg_try_advisory_lock(bigint) RETURNS boolean
+gen_random_uuid() RETURNS uuid
 jsonb_populate_record(anyelement, jsonb) RETURNS anyelement
 jsonb_each_text(jsonb, OUT key text, OUT value text) RETURNS SETOF record
 """

@@ -226,7 +226,7 @@ def folding_never_moves_the_last_access_back_or_before_the_creation(s: Session) 
         (later, later),
         (created + timedelta(hours=1), later),
     ):
-        log(s, moment, report=report, counting="deferred")
+        log(s, moment, moment - timedelta(minutes=1), report=report, counting="deferred")
         assert s.as_("service").row(TOTAL, [report])[1] == latest
         s.as_("service").allows(FOLD)
         assert s.superuser.value(LATEST, [report]) == latest

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from tests.security.evil import PATH, evil_is_untouched, prepare_evil
 from tests.security.personas import OWNERS, SERVICES, Asker, Session
 from tests.security.promises_conversation_jobs import JOBS as CHATS
 from tests.security.registry import promise
@@ -272,3 +273,11 @@ def a_job_of_the_chat_runs_by_its_own_procedure_too(s: Session) -> None:
         asker.refused("CALL conversation.run_job('nothing')", **NOT_FOUND)
         for batch in (0, -1, None):
             asker.refused("CALL conversation.run_job('archive_messages', %s)", [batch], **NO_ROW)
+
+
+@promise("maintain run_job search_path")
+def no_run_is_made_of_what_the_owners_search_path_names(s: Session) -> None:
+    prepare_evil(s)
+    _uncommitted(s, "carnivore.run_job", "carnivore.maintain")
+    s.as_("owner", search_path=PATH).allows("CALL carnivore.maintain()")
+    evil_is_untouched(s)
