@@ -29,8 +29,10 @@ KINDS: dict[str, Callable[[Session], Iterable[Mutant]]] = {
     **{kind: partial(listed, query=query) for kind, query in {**TAKEN, **GIVEN}.items()},
     **WEAKENED,
 }
-# One privilege or verb at a time: what the shapes cannot make differ. Both shapes try all at once.
+# What the shapes cannot make differ: a text's clauses, and one privilege or verb at a time (both shapes try all at
+# once).
 PLAIN_ONLY = {
+    "clause",
     "permissive policy for a verb",
     "privilege on a table",
     "privilege on a column",
