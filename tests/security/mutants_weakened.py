@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
 
 from tests.security.equivalent import is_equivalent
 from tests.security.mutants import OURS, TABLES, TRIGGERS, Mutant, catalog
@@ -123,11 +125,21 @@ def _clauses(session: Session) -> Iterator[Mutant]:
                 yield Mutant(damaged, frozenset(about), label, tentative=True)
 
 
+def _part(session: Session, *, part: int) -> Iterator[Mutant]:
+    return islice(_clauses(session), part, None, _PARTS)
+
+
+# Most mutants are of this kind: in parts, for several workers.
+_PARTS = 8
+CLAUSES: dict[str, Callable[[Session], Iterator[Mutant]]] = {
+    f"clause of a function or trigger, part {part + 1} of {_PARTS}": partial(_part, part=part)
+    for part in range(_PARTS)
+}
 WEAKENED: dict[str, Callable[[Session], Iterator[Mutant]]] = {
     "weaker policy": _policies,
     "part of a CHECK": _checks,
     "ON DELETE or ON UPDATE": _cascades,
     "column or event of a trigger": _guards,
     "condition of a trigger": _conditions,
-    "clause of a function or trigger": _clauses,
+    **CLAUSES,
 }

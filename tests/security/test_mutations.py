@@ -16,7 +16,7 @@ import pytest
 from tests.security.mutants import Mutant, listed
 from tests.security.mutants_given import GIVEN
 from tests.security.mutants_taken import TAKEN
-from tests.security.mutants_weakened import WEAKENED
+from tests.security.mutants_weakened import CLAUSES, WEAKENED
 from tests.security.personas import Session
 from tests.security.promises import PROMISES, Promise
 
@@ -32,7 +32,7 @@ KINDS: dict[str, Callable[[Session], Iterable[Mutant]]] = {
 # What the shapes cannot make differ: a text's clauses, and one privilege or verb at a time (both shapes try all at
 # once).
 PLAIN_ONLY = {
-    "clause",
+    *CLAUSES,
     "permissive policy for a verb",
     "privilege on a table",
     "privilege on a column",
