@@ -29,8 +29,8 @@ KINDS: dict[str, Callable[[Session], Iterable[Mutant]]] = {
     **{kind: partial(listed, query=query) for kind, query in {**TAKEN, **GIVEN}.items()},
     **WEAKENED,
 }
-# What the shapes cannot make differ: a text's clauses, and one privilege or verb at a time (both shapes try all at
-# once).
+# What the shapes cannot make differ: a clause of a text, and one privilege or verb at a time. Both try all
+# privileges at once.
 PLAIN_ONLY = {
     *CLAUSES,
     "permissive policy for a verb",
