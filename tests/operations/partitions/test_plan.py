@@ -299,7 +299,8 @@ def _assert_wanted(
         start, end = span(month) if action.month else (NEVER, NEVER)
         aged = kept is not None and end <= now - kept
         past = not action.rows and start < this
-        places.append((("drain", "create", "conflict", "left").index(action.kind), past, month))
+        gap = past and action.kind == "create"
+        places.append((("drain", "create", "conflict", "left").index(action.kind), gap, month))
         assert action.rows == rows.get(month, 0 if action.month else planted.waiting.get("infinity"))
         assert action.kind != "left" or (action.rows and not action.month) or (aged and not policy.keep_old)
         assert (action.kind == "drain") <= (action.rows > 0)
