@@ -3,6 +3,8 @@
 Role by role, table by table; columns are written as one text.
 """
 
+from tests.security.rows import GOOD
+
 ROLES = {
     "anon": "anon",
     "stranger": "authenticated",
@@ -111,30 +113,28 @@ SPOKEN = "id session_id role chat_type content client_message_id"
 SHOWN = "title emoji initial_message_main initial_message_helper is_active sort_order"
 MOMENTS = "is_completed started_at last_activity_at completed_at"
 BY_SPEAKERS = {"conversation.sessions": SCENE, "conversation.messages": SPOKEN}
-USER_SESSION = "email path_choice macro_data payment_status stripe_payment_id is_test"
 CALCULATOR = "form_state pricing_tier amount_paid payment_status report_token"
 ASSESSMENT = "email first_name form_data payment_status stripe_session_id stripe_payment_intent_id is_test"
 HANDLED = "processed_at attempts outcome error session_table session_key refunded_amount"
+ADDED = (
+    *BY_LEARNERS,
+    *BY_SPEAKERS,
+    "conversation.scenarios",
+    "conversation.event_types",
+    "conversation.logs",
+    "public.user_sessions",
+    "public.generated_reports",
+    "public.report_access_log",
+    "public.pricing_tiers",
+    "public.calculator2_sessions",
+    "public.cw_assessment_sessions",
+    "public.stripe_events",
+)
 INSERTS: dict[str, dict[str, str]] = {
     "anon": {},
     "authenticated": {**BY_LEARNERS, **BY_SPEAKERS},
-    "service_role": {
-        **BY_LEARNERS,
-        "conversation.sessions": f"{SCENE} {MOMENTS}",
-        "conversation.messages": f"{SPOKEN} sent_at",
-        "conversation.scenarios": f"code {SHOWN}",
-        "conversation.event_types": "code description",
-        "conversation.logs": "level event_type user_id session_id metadata created_at",
-        "vocabulary.users": f"{BY_LEARNERS['vocabulary.users']} is_authenticated last_login",
-        "vocabulary.sessions": f"{BY_LEARNERS['vocabulary.sessions']} ip_address",
-        "public.user_sessions": USER_SESSION,
-        "public.generated_reports": "session_id email access_token report_html questionnaire_data expires_at",
-        "public.report_access_log": "report_id accessed_at ip_address user_agent",
-        "public.pricing_tiers": "code",
-        "public.calculator2_sessions": f"session_token {CALCULATOR}",
-        "public.cw_assessment_sessions": f"id {ASSESSMENT}",
-        "public.stripe_events": f"id type livemode payment_intent payload {HANDLED}",
-    },
+    # A good row names every column that the service may write.
+    "service_role": {table: " ".join(GOOD[table]) for table in ADDED},
     "reporting": {},
 }
 UPDATES: dict[str, dict[str, str]] = {
@@ -158,7 +158,7 @@ UPDATES: dict[str, dict[str, str]] = {
         "conversation.sessions": MOMENTS,
         "conversation.scenarios": SHOWN,
         "conversation.rate_limits": "allowed per enforced",
-        "public.user_sessions": USER_SESSION,
+        "public.user_sessions": " ".join(GOOD["public.user_sessions"]),
         "public.generated_reports": "expires_at",
         "public.calculator2_sessions": CALCULATOR,
         "public.cw_assessment_sessions": ASSESSMENT,
