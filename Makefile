@@ -43,6 +43,10 @@ test: setup ## Run the tests
 test-slow: setup ## Run the tests that take long
 	$(BIN)/pytest -m slow
 
+.PHONY: test-clauses
+test-clauses: setup ## Damage each clause of the functions, and list what no security test notices (some are left)
+	$(BIN)/pytest -m clauses
+
 .PHONY: bench
 bench: setup ## Measure everything beside its rivals, some 40 minutes (ARGS='--only check'; SMALL=1: fewer rows)
 	@$(BIN)/pip install -q --disable-pip-version-check --group bench

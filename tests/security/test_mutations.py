@@ -20,8 +20,6 @@ from tests.security.mutants_weakened import CLAUSES, WEAKENED
 from tests.security.personas import Session
 from tests.security.promises import PROMISES, Promise
 
-pytestmark = pytest.mark.slow
-
 # A regular expression: damages whose statement it finds, while a part of the schema is being made.
 ONLY = os.environ.get("MUTANTS_ONLY", "")
 
@@ -39,7 +37,9 @@ PLAIN_ONLY = {
     "privilege on a sequence",
 }
 CASES = [
-    pytest.param(shape, kind, id=f"{shape}-{kind}")
+    pytest.param(
+        shape, kind, id=f"{shape}-{kind}", marks=pytest.mark.clauses if kind in CLAUSES else pytest.mark.slow
+    )
     for shape in ("plain", "supabase")
     for kind in KINDS
     if shape == "plain" or kind not in PLAIN_ONLY
