@@ -14,7 +14,7 @@ from carnivore_db.errors import JobFailed
 from carnivore_db.settings import Settings
 
 _REGISTERED = text("""
-    SELECT job, area, description, due IS NOT NULL AS deletes, archives
+    SELECT job, description, due IS NOT NULL AS deletes, archives
     FROM carnivore.jobs ORDER BY position, job
 """)
 _COUNT = text("SELECT carnivore.count_due(:job, CAST(:options AS jsonb))")
@@ -34,7 +34,6 @@ class Registered:
     beforehand. `archives`: they may have to be archived first."""
 
     job: str
-    area: str
     description: str
     deletes: bool
     archives: bool

@@ -1,6 +1,7 @@
 """Alembic from Python: where the revisions are, what is installed, and running them with progress."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -90,26 +91,22 @@ class AreaState:
 
 def states(url: URL) -> dict[Area, AreaState]:
     """Every area of the database at `url`. Raises ConfigurationError for revisions of another package."""
-    engine = create_engine(url, poolclass=pool.NullPool)
-    with engine.connect() as connection:
+    with _looking(url) as connection:
         return read_states(connection)
 
 
 def read_states(connection: Connection) -> dict[Area, AreaState]:
     """As `states`, on a connection. Reads the version table, which the migrating role may."""
-    context = MigrationContext.configure(connection, opts={"version_table_schema": VERSION_SCHEMA})
-    applied = _applied(context.get_current_heads())
-    at: dict[Area, str] = {}
-    for script in applied:
-        for area in AREAS:
-            if _own(script, area):
-                at.setdefault(area, script.revision)
-    return {area: AreaState(area, at.get(area), tip(area)) for area in AREAS}
+    found = {script.revision for script in _applied(_heads(connection))}
+    return {
+        area: AreaState(area, next((revision for revision in line if revision in found), None), line[0])
+        for area, line in _lines().items()
+    }
 
 
 def tip(area: Area) -> str:
     """The last revision of an area's branch."""
-    return next(script.revision for script in _scripts().walk_revisions() if _own(script, area))
+    return _lines()[area][0]
 
 
 def history() -> list[str]:
@@ -119,22 +116,38 @@ def history() -> list[str]:
 
 def missing(url: URL, areas: Collection[Area] = AREAS) -> int:
     """How many revisions an upgrade of these areas would run."""
-    wanted = {tip(area) for area in areas}
+    lines = _lines()
+    wanted = {lines[area][0] for area in areas}
     heads = wanted if len(wanted) < len(AREAS) else set(_scripts().get_heads())
     return len({script.revision for script in _applied(heads)} - set(applied(url)))
 
 
 def applied(url: URL) -> list[str]:
     """The revisions that the database at `url` has, latest first. Raises ConfigurationError as `states`."""
-    engine = create_engine(url, poolclass=pool.NullPool)
-    with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table_schema": VERSION_SCHEMA})
-        return [script.revision for script in _applied(context.get_current_heads())]
+    with _looking(url) as connection:
+        return [script.revision for script in _applied(_heads(connection))]
 
 
 def of_area(area: Area) -> list[str]:
     """The revisions of an area's branch alone, oldest first."""
-    return [script.revision for script in reversed(list(_scripts().walk_revisions())) if _own(script, area)]
+    return _lines()[area][::-1]
+
+
+@contextmanager
+def _looking(url: URL) -> Iterator[Connection]:
+    with create_engine(url, poolclass=pool.NullPool).connect() as connection:
+        yield connection
+
+
+def _heads(connection: Connection) -> tuple[str, ...]:
+    context = MigrationContext.configure(connection, opts={"version_table_schema": VERSION_SCHEMA})
+    return context.get_current_heads()
+
+
+def _lines() -> dict[Area, list[str]]:
+    """The revisions of each area's branch alone, latest first; the files are read once for all."""
+    scripts = list(_scripts().walk_revisions())
+    return {area: [script.revision for script in scripts if _own(script, area)] for area in AREAS}
 
 
 def _scripts() -> ScriptDirectory:

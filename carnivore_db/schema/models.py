@@ -38,7 +38,6 @@ def constraint_facts() -> Mapping[tuple[str, str], Mapping[str, Any]]:
     Those of a table with partitions by its months' schema too: a month that comes back from the archive is
     loaded in the schema carnivore, with its table's constraints.
     """
-    load()
     found: dict[tuple[str, str], Mapping[str, Any]] = {}
     for table in tables():
         schemas = [table.schema or "public"]
