@@ -1,6 +1,5 @@
 """Read the catalog's objects, one entry each, in words instead of oids and one-letter codes."""
 
-import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +7,20 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from carnivore_db.schema import queries
+from carnivore_db.schema.expressions import plain, plain_view
 
 Definition = dict[str, Any]
 
 # GRANT ALL gives these; PostgreSQL 17 added MAINTAIN to them.
 _ALL_ON_TABLE = frozenset(("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"))
-_FROM_ONE_RELATION = re.compile(r"^ {3}FROM (?:ONLY )?([^\s(),;]+)(?: ([^\s(),;]+))?;?$", re.MULTILINE)
+# Where a kind has expressions. A function's text is its author's.
+_EXPRESSIONS = {
+    "columns": ("default", "generated"),
+    "constraints": ("definition",),
+    "indexes": ("definition",),
+    "policies": ("using", "with_check"),
+    "triggers": ("definition",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +119,9 @@ class Reader:
                 row["acl"] = self._privileges(row["acl"], row.get("owner"))
             if "owner" in row:
                 row["owner"] = self._role(row["owner"])
+            for field in _EXPRESSIONS.get(kind, ()):
+                if row.get(field) is not None:
+                    row[field] = plain(row[field])
             definition = {field: value for field, value in row.items() if value is not None}
             yield Entry(kind, relation, name, definition, parent, table)
 
@@ -146,17 +156,3 @@ def plain_privileges(privileges: set[str]) -> list[str]:
 def replace_kind(entry: Entry, kind: str) -> Entry:
     """The same entry under another kind."""
     return Entry(kind, entry.relation, entry.name, entry.definition, entry.parent, entry.table)
-
-
-def plain_view(definition: str) -> str:
-    """A view's text as every version prints it.
-
-    PostgreSQL 15 writes `SELECT t.a FROM t` where 16 and later write `SELECT a FROM t`: with a
-    single relation the qualifier says nothing, and it goes.
-    """
-    sources = _FROM_ONE_RELATION.findall(definition)
-    if len(sources) != 1 or re.search(r"^(UNION|INTERSECT|EXCEPT)\b", definition, re.MULTILINE):
-        return definition
-    table, alias = sources[0]
-    name = alias or table.rpartition(".")[2]
-    return re.sub(rf"(?<![\w.\"$]){re.escape(name)}\.(?=[\w\"])", "", definition)

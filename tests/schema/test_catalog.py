@@ -14,7 +14,7 @@ from carnivore_db.operations.verify.checks import Report, verify
 from carnivore_db.operations.verify.render import render
 from carnivore_db.schema import areas
 from carnivore_db.schema.diff import Difference, compare
-from carnivore_db.schema.reader import plain_privileges, plain_view
+from carnivore_db.schema.reader import plain_privileges
 from carnivore_db.schema.reference import pages
 from carnivore_db.schema.snapshot import INSTANCES, PARTITIONS, Snapshot, committable, fingerprint, take
 from tests.migrations.helpers import driver
@@ -423,11 +423,3 @@ def test_grant_all_reads_the_same_on_every_version() -> None:
     assert plain_privileges(everything | {"MAINTAIN"}) == sorted(everything)
     assert plain_privileges({"SELECT", "MAINTAIN"}) == ["MAINTAIN", "SELECT"]
     assert plain_privileges({"SELECT", "SELECT*"}) == ["SELECT*"]
-
-
-def test_a_view_of_one_relation_reads_the_same_on_every_version() -> None:
-    old = " SELECT r.id\n   FROM public.reports r\n  WHERE (r.n = 0);"
-    new = " SELECT id\n   FROM public.reports r\n  WHERE (n = 0);"
-    joined = " SELECT r.id\n   FROM (public.reports r\n     JOIN public.users u ON (u.id = r.id));"
-    assert plain_view(old) == plain_view(new) == new
-    assert plain_view(joined) == joined
