@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from alembic import context
-from sqlalchemy import Connection, create_engine, pool, text
+from sqlalchemy import Connection, text
 from sqlalchemy.dialects.postgresql import CITEXT
 
+from carnivore_db.connection.requirements import check, unpooled
 from carnivore_db.errors import Busy
 from carnivore_db.schema import models
 from carnivore_db.schema.base import AUTH_USERS
@@ -123,8 +124,9 @@ def run_online(connection: Connection) -> None:
 if context.is_offline_mode():
     run_offline()
 elif (given := config.attributes.get("connection")) is not None:
+    check(given)
     run_online(given)
 else:
-    engine = create_engine(config.attributes.get("url") or settings.url, poolclass=pool.NullPool)
+    engine = unpooled(config.attributes.get("url") or settings.url)
     with engine.connect() as opened:
         run_online(opened)

@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
-from sqlalchemy import URL, create_engine, pool
+from sqlalchemy import URL
 
 from carnivore_db.cli.terminal import bars, console, explained
+from carnivore_db.connection.requirements import unpooled
 from carnivore_db.errors import ConfigurationError
 from carnivore_db.operations.verify.checks import verify as run_verify
 from carnivore_db.operations.verify.render import render
@@ -140,7 +141,7 @@ def verify(
     """
     with explained():
         settings = Settings()
-        engine = create_engine(settings.url, poolclass=pool.NullPool)
+        engine = unpooled(settings.url)
         with engine.connect() as connection:
             report = run_verify(
                 connection,

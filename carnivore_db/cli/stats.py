@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import create_engine, pool
 
 from carnivore_db.cli.terminal import COULD_NOT_LOOK, console, explained, problems
+from carnivore_db.connection.requirements import unpooled
 from carnivore_db.kit.extras import extra
 from carnivore_db.operations.stats.alerts import alerts
 from carnivore_db.operations.stats.read import Stats, read
@@ -45,7 +45,7 @@ def stats(
     """
     with explained():
         settings = Settings()
-        engine = create_engine(settings.url, poolclass=pool.NullPool)
+        engine = unpooled(settings.url)
         with engine.connect() as connection:
             seen = read(connection, settings, now=datetime.now(UTC))
         if plot is not None:

@@ -8,6 +8,7 @@ from sqlalchemy import URL, Engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
+from carnivore_db.connection.requirements import require
 from carnivore_db.connection.translation import Translation
 from carnivore_db.errors import ConfigurationError
 from carnivore_db.settings import Settings, parse_url
@@ -52,6 +53,7 @@ def chosen_url(url: URL | str | None, settings: Settings) -> URL:
 def install(engine: Engine, translation: Translation) -> None:
     """Have an engine raise the package's errors and keep its connections fit."""
     translation.install(engine)
+    require(engine)
     event.listen(engine, "checkout", _refuse_lost)
     event.listen(engine, "reset", _as_it_was)
 

@@ -12,8 +12,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, create_engine, pool
+from sqlalchemy import URL, Connection
 
+from carnivore_db.connection.requirements import unpooled
 from carnivore_db.errors import ConfigurationError
 from carnivore_db.schema.areas import AREAS, PLATFORM, Area
 
@@ -135,7 +136,7 @@ def of_area(area: Area) -> list[str]:
 
 @contextmanager
 def _looking(url: URL) -> Iterator[Connection]:
-    with create_engine(url, poolclass=pool.NullPool).connect() as connection:
+    with unpooled(url).connect() as connection:
         yield connection
 
 
