@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -215,10 +215,13 @@ class LocalPostgres:
 
     def _stop(self, how: signal.Signals) -> None:
         if self._server:
-            self._server.send_signal(how)
-            try:
-                self._server.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
+            # Told again each second: a signal is lost where the shell becomes the server just then.
+            for _ in range(STOP_TIMEOUT):
+                self._server.send_signal(how)
+                with suppress(subprocess.TimeoutExpired):
+                    self._server.wait(1)
+                    break
+            else:
                 os.killpg(self._server.pid, signal.SIGKILL)
                 self._server.wait()
             self._tell_guard("stopped")

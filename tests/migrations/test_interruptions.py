@@ -19,6 +19,8 @@ from carnivore_db.schema.snapshot import Snapshot
 from tests.migrations.helpers import HISTORY, RELEASE, assert_same, eventually, fingerprint, heads, waiting
 from tests.support.databases import TestDatabase
 
+pytestmark = pytest.mark.slow
+
 REPORTS = "public.generated_reports"
 # These work outside a transaction, while everybody else works; what they had done stays done.
 ONLINE = {"critical_fixes_online", "deferred_online"}

@@ -188,7 +188,7 @@ def test_who_waits_behind_a_run_goes_on_when_its_time_is_up(
         database.connect(autocommit=True) as writer,
     ):
         holder.execute("LOCK TABLE public.generated_reports IN ROW EXCLUSIVE MODE")
-        running = pool.submit(run, migrating, lock_timeout_ms=4000, patience=0)
+        running = pool.submit(run, migrating, lock_timeout_ms=1500, patience=0)
         assert eventually(lambda: one(owner, WAITING, "%attach_partition%") == 1)
         written = pool.submit(writer.execute, RECORD, {"id": report})
         assert eventually(lambda: one(owner, WAITING, "INSERT%") == 1)
