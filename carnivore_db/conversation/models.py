@@ -37,6 +37,7 @@ from carnivore_db.schema.base import (
     Now,
     counter,
     enum,
+    in_range,
     one_of,
     uuid_key,
 )
@@ -98,6 +99,7 @@ class Profile(Base):
             name="email_with_erased",
             info={"field": "email"},
         ),
+        in_range("deleted_at"),
         UniqueConstraint("email"),
         Index("idx_profiles_email", "email", postgresql_ops={"email": "text_ops"}),
         Index("idx_profiles_week_reset", "week_reset_date"),
@@ -166,7 +168,13 @@ class RolePlay(Base):
             name="completed_at_with_completed",
             info={"field": "completed_at"},
         ),
-        CheckConstraint("completed_at IS NULL OR completed_at >= started_at", name="completed_at_in_range"),
+        in_range("started_at"),
+        in_range("last_activity_at"),
+        CheckConstraint(
+            "completed_at IS NULL OR completed_at >= started_at"
+            " AND completed_at < '2100-01-01 00:00:00+00'::timestamptz",
+            name="completed_at_in_range",
+        ),
         CheckConstraint(
             "message_count_main >= 0 AND message_count_helper >= 0",
             name="message_counts_not_negative",
@@ -225,6 +233,7 @@ class Message(Base):
     __tablename__ = "messages"
     __table_args__ = (
         CheckConstraint("char_length(content) <= 8000", name="content_length"),
+        in_range("sent_at"),
         CheckConstraint(
             "(role, chat_type) IN (('main_assistant', 'main'), ('helper_assistant', 'helper'),"
             " ('user', 'main'), ('user', 'helper'))",
@@ -320,6 +329,7 @@ class Log(Base):
     __tablename__ = "logs"
     __table_args__ = (
         CheckConstraint(one_of("level", Level), name="level_valid"),
+        in_range("created_at"),
         Index("idx_logs_event_type", "event_type"),
         Index("idx_logs_created_at", text("created_at DESC")),
         Index("idx_logs_level_created", "level", text("created_at DESC")),

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     Column,
     DateTime,
     Enum,
@@ -75,6 +76,12 @@ def json_object(column: str, limit: int) -> str:
 def one_of(column: str, literal: Any) -> str:
     """SQL of a check: `column` holds one of the values of a `Literal`."""
     return f"{column} IN ({', '.join(repr(value) for value in get_args(literal))})"
+
+
+def in_range(column: str) -> CheckConstraint:
+    """A moment that somebody may write lies in this century: never infinite."""
+    years = "{0} >= '2000-01-01 00:00:00+00'::timestamptz AND {0} < '2100-01-01 00:00:00+00'::timestamptz"
+    return CheckConstraint(years.format(column), name=f"{column}_in_range")
 
 
 def enum(name: str, schema: str, literal: Any) -> Enum:

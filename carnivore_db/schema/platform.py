@@ -55,7 +55,9 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        CheckConstraint("every > '00:00:00'::interval", name="every_positive"),
+        CheckConstraint(
+            "every > '00:00:00'::interval AND every <= '1000 days'::interval", name="every_in_range"
+        ),
         CheckConstraint("batch >= 0", name="batch_not_negative"),
         Index("idx_jobs_area", "area"),
         {

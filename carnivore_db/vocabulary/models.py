@@ -37,6 +37,7 @@ from carnivore_db.schema.base import (
     Now,
     counter,
     enum,
+    in_range,
     json_object,
     one_of,
     uuid_key,
@@ -58,7 +59,6 @@ PROVIDERS: tuple[Provider, ...] = get_args(Provider)
 MOST = 100_000
 # Our own ciphertext and nothing else: format, key's identifier, then nonce, text and tag in base64.
 CIPHERTEXT = "^enc:v1:[a-z0-9_-]{1,32}:[A-Za-z0-9_-]{39,}$"
-_YEARS = "{0} >= '2000-01-01 00:00:00+00'::timestamptz AND {0} < '2100-01-01 00:00:00+00'::timestamptz"
 
 
 class User(Base):
@@ -72,6 +72,7 @@ class User(Base):
             name="avatar_url_valid",
         ),
         CheckConstraint("target_words_per_day BETWEEN 1 AND 100", name="target_words_per_day_in_range"),
+        in_range("last_login"),
         UniqueConstraint("email"),
         UniqueConstraint("username"),
         {"schema": SCHEMA, "comment": "A learner; id is what auth.uid() returns for the person (001)."},
@@ -129,7 +130,7 @@ class User(Base):
 class LearningSession(Base):
     __tablename__ = "sessions"
     __table_args__ = (
-        CheckConstraint(_YEARS.format("started_at"), name="started_at_in_range"),
+        in_range("started_at"),
         CheckConstraint(
             "ended_at >= started_at AND ended_at < '2100-01-01 00:00:00+00'::timestamptz",
             name="ended_at_in_range",
@@ -211,6 +212,7 @@ class UserApiKeys(Base):
             )
             for provider in PROVIDERS
         ),
+        in_range("last_validated_at"),
         UniqueConstraint("user_id", name="unique_user_api_keys"),
         {"schema": SCHEMA, "comment": "A learner's keys of other services, encrypted (001)."},
     )
@@ -325,6 +327,7 @@ class Export(Base):
             name="export_format_valid",
         ),
         CheckConstraint(one_of("status", ExportStatus), name="status_valid"),
+        in_range("expires_at"),
         CheckConstraint("records_count >= 0", name="records_count_not_negative"),
         CheckConstraint("file_size_bytes >= 0", name="file_size_bytes_not_negative"),
         CheckConstraint("retry_count >= 0", name="retry_count_not_negative"),

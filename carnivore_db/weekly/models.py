@@ -34,6 +34,7 @@ from carnivore_db.schema.base import (
     JsonObject,
     Moment,
     Now,
+    in_range,
     json_object,
     one_of,
 )
@@ -159,11 +160,7 @@ class ReportAccess(Base):
     __table_args__ = (
         CheckConstraint(r"user_agent ~ '\S'", name="user_agent_not_empty"),
         CheckConstraint("char_length(user_agent) <= 1000", name="user_agent_length"),
-        CheckConstraint(
-            "accessed_at >= '2000-01-01 00:00:00+00'::timestamptz"
-            " AND accessed_at < '2100-01-01 00:00:00+00'::timestamptz",
-            name="accessed_at_in_range",
-        ),
+        in_range("accessed_at"),
         Index("idx_report_access_log_report_id_accessed", "report_id", text("accessed_at DESC")),
         {
             "comment": "Audit trail: one row an access, append-only, a partition a month (012).",
@@ -361,6 +358,7 @@ class StripeEvent(Base):
     __table_args__ = (
         CheckConstraint("id ~ '^[A-Za-z0-9_]+$'", name="event_id_valid", info={"field": "id"}),
         CheckConstraint(json_object("payload", 1048576), name="payload_valid"),
+        in_range("processed_at"),
         CheckConstraint("attempts > 0", name="attempts_positive"),
         CheckConstraint(one_of("outcome", Outcome), name="outcome_valid"),
         CheckConstraint("char_length(error) <= 200", name="error_length"),

@@ -7,6 +7,8 @@ from tests.security.personas import Session
 from tests.security.registry import promise
 from tests.security.rows import GOOD, MONDAY, NOW, Row, insertion
 from tests.security.rules import (
+    AFTER,
+    BEFORE,
     CHECK,
     FOREIGN,
     UNIQUE,
@@ -14,6 +16,7 @@ from tests.security.rules import (
     defaults,
     each,
     good_rows,
+    no_moments,
     one_id,
     required,
 )
@@ -64,6 +67,7 @@ counter_examples(
         (PROFILES, "current_week_completion_count_not_negative", CHECK): [
             {"current_week_completion_count": -1}
         ],
+        (PROFILES, "deleted_at_in_range", CHECK): no_moments("deleted_at"),
         (PROFILES, "deleted_at_with_erased", CHECK): [{"erased_at": NOW}],
         (SCENARIOS, "scenarios_pkey", UNIQUE): [{"id": 1}],
         (SCENARIOS, "scenarios_code_key", UNIQUE): [{"code": "party"}],
@@ -75,14 +79,19 @@ counter_examples(
         (SESSIONS, "idx_sessions_active_per_user", UNIQUE): [{"user_id": ADA}],
         (SESSIONS, "completed_at_with_completed", CHECK): [{"is_completed": True}, {"completed_at": NOW}],
         (SESSIONS, "completed_at_in_range", CHECK): [
-            {**COMPLETED, "completed_at": NOW - timedelta(minutes=20, microseconds=1)}
+            {**COMPLETED, "completed_at": moment}
+            for moment in (NOW - timedelta(minutes=20, microseconds=1), *AFTER)
         ],
+        (SESSIONS, "started_at_in_range", CHECK): no_moments("started_at"),
+        (SESSIONS, "last_activity_at_in_range", CHECK): no_moments("last_activity_at"),
         (SESSIONS, "duration_seconds_not_negative", CHECK): [{**COMPLETED, "duration_seconds": -1}],
         (SESSIONS, "message_counts_not_negative", CHECK): [
             {"message_count_main": -1},
             {"message_count_helper": -1},
         ],
         (MESSAGES, "content_length", CHECK): [{"content": "ß" * 8001}],
+        # What lies in the future is said now, by a trigger.
+        (MESSAGES, "sent_at_in_range", CHECK): each("sent_at", BEFORE),
         (MESSAGES, "messages_role_chat_type_valid", CHECK): [
             {"role": "main_assistant", "chat_type": "helper"},
             {"role": "helper_assistant", "chat_type": "main"},
@@ -90,6 +99,7 @@ counter_examples(
         (MESSAGES, "idx_messages_client_message_id", UNIQUE): [{"client_message_id": CLIENT_A}],
         (ARCHIVE, "messages_archive_session_id_fkey", FOREIGN): [{"session_id": NO_ONE}],
         (ARCHIVE, "messages_archive_user_id_fkey", FOREIGN): [{"user_id": NO_ONE}],
+        (LOGS, "created_at_in_range", CHECK): no_moments("created_at"),
         (LOGS, "level_valid", CHECK): each("level", ("", "INFO", "fatal")),
         (LOGS, "logs_event_type_fkey", FOREIGN): each("event_type", ("", "SESSION_CREATED", "session")),
         (LOGS, "logs_user_id_fkey", FOREIGN): [{"user_id": NO_ONE}],

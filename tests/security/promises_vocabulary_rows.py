@@ -17,6 +17,7 @@ from tests.security.rules import (
     good_rows,
     json_over,
     nested,
+    no_moments,
     objects,
     one_id,
     required,
@@ -78,6 +79,7 @@ counter_examples(
     {
         (USERS, "users_email_key", UNIQUE): each("email", ("ada@example.com", "Ada@Example.COM")),
         (USERS, "users_username_key", UNIQUE): [{"username": "ada"}],
+        (USERS, "last_login_in_range", CHECK): no_moments("last_login"),
         (USERS, "email_format", CHECK): each("email", NO_ADDRESSES),
         (USERS, "username_valid", CHECK): each(
             "username", ("", "ab", "a b c", "a-b-c", "a.b.c", "ada\n", "añada", "<b>bob</b>")
@@ -119,6 +121,7 @@ counter_examples(
         (SESSIONS, "session_data_valid", CHECK): objects("session_data", 65536),
         (SESSIONS, "user_agent_length", CHECK): [{"user_agent": "x" * 1001}],
         **{(SESSIONS, f"{column}_in_range", CHECK): each(column, (-0.01, 1.01, "NaN")) for column in SHARES},
+        (KEYS, "last_validated_at_in_range", CHECK): no_moments("last_validated_at"),
         (KEYS, "unique_user_api_keys", UNIQUE): [{"user_id": ADA}],
         (KEYS, "user_api_keys_user_id_fkey", FOREIGN): [{"user_id": NO_ONE}],
         **{
@@ -135,6 +138,7 @@ counter_examples(
             for other in (*FORMATS.values(), "CSV", "")
             if FORMATS.get(one) != other
         ],
+        (EXPORTS, "expires_at_in_range", CHECK): no_moments("expires_at"),
         (EXPORTS, "status_valid", CHECK): each("status", ("", "done", "PENDING")),
         (EXPORTS, "records_count_not_negative", CHECK): [{"records_count": -1}],
         (EXPORTS, "file_size_bytes_not_negative", CHECK): [{"file_size_bytes": -1}],

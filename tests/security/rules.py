@@ -51,6 +51,13 @@ def each(column: str, values: tuple[Any, ...]) -> list[Row]:
     return [{column: value} for value in values]
 
 
+BEFORE, AFTER = ("1999-12-31 23:59:59+00", "-infinity"), ("2100-01-01 00:00:00+00", "infinity")
+
+
+def no_moments(column: str) -> list[Row]:
+    return each(column, BEFORE + AFTER)
+
+
 def objects(column: str, limit: int) -> list[Row]:
     return each(column, (*NO_JSON, json_over(limit)))
 

@@ -79,6 +79,7 @@ CREATE TABLE conversation.logs (
     session_id uuid,
     metadata jsonb,
     created_at timestamptz DEFAULT now() NOT NULL,
+    CONSTRAINT created_at_in_range CHECK (created_at >= '2000-01-01 00:00:00+00'::timestamptz AND created_at < '2100-01-01 00:00:00+00'::timestamptz),
     CONSTRAINT level_valid CHECK (level IN ('error', 'warn', 'info', 'debug'))
 ) PARTITION BY RANGE (created_at);
 COMMENT ON TABLE conversation.logs IS 'What happened in the application; a partition a month.';

@@ -367,6 +367,21 @@ GRANT EXECUTE ON FUNCTION conversation.delete_own_profile() TO authenticated;
 GRANT EXECUTE ON FUNCTION conversation.erase_profile(uuid) TO service_role;
 """
 
+MOMENTS = """
+-- PostgreSQL 17 reckons with infinite moments, which no client can read.
+ALTER TABLE conversation.messages ADD CONSTRAINT sent_at_in_range
+    CHECK (sent_at >= '2000-01-01 00:00:00+00'::timestamptz AND sent_at < '2100-01-01 00:00:00+00'::timestamptz);
+ALTER TABLE conversation.sessions ADD CONSTRAINT started_at_in_range
+    CHECK (started_at >= '2000-01-01 00:00:00+00'::timestamptz AND started_at < '2100-01-01 00:00:00+00'::timestamptz);
+ALTER TABLE conversation.sessions ADD CONSTRAINT last_activity_at_in_range
+    CHECK (last_activity_at >= '2000-01-01 00:00:00+00'::timestamptz AND last_activity_at < '2100-01-01 00:00:00+00'::timestamptz);
+ALTER TABLE conversation.sessions DROP CONSTRAINT completed_at_in_range;
+ALTER TABLE conversation.sessions ADD CONSTRAINT completed_at_in_range
+    CHECK (completed_at IS NULL OR completed_at >= started_at AND completed_at < '2100-01-01 00:00:00+00'::timestamptz);
+ALTER TABLE conversation.profiles ADD CONSTRAINT deleted_at_in_range
+    CHECK (deleted_at >= '2000-01-01 00:00:00+00'::timestamptz AND deleted_at < '2100-01-01 00:00:00+00'::timestamptz);
+"""
+
 LIMITS = """
 CREATE TABLE conversation.rate_limits (
     code varchar(50) NOT NULL,
@@ -577,7 +592,7 @@ FROM (VALUES
 
 
 def upgrade() -> None:
-    for part in (LOCKS, SCENARIOS, ROLES, ARCHIVE, ARCHIVE_RULES, LEAVING, LIMITS, JOBS):
+    for part in (LOCKS, SCENARIOS, ROLES, ARCHIVE, ARCHIVE_RULES, LEAVING, MOMENTS, LIMITS, JOBS):
         op.execute(part)
 
 
@@ -585,6 +600,11 @@ def downgrade() -> None:
     op.execute("""
         LOCK TABLE conversation.messages, conversation.messages_archive, conversation.sessions, conversation.scenarios,
             conversation.profiles, conversation.logs IN ACCESS EXCLUSIVE MODE;
+        ALTER TABLE conversation.messages DROP CONSTRAINT sent_at_in_range;
+        ALTER TABLE conversation.sessions DROP CONSTRAINT last_activity_at_in_range, DROP CONSTRAINT started_at_in_range,
+            DROP CONSTRAINT completed_at_in_range;
+        ALTER TABLE conversation.sessions ADD CONSTRAINT completed_at_in_range
+            CHECK (completed_at IS NULL OR completed_at >= started_at);
         DELETE FROM carnivore.jobs WHERE area = 'conversation';
         DROP PROCEDURE conversation.run_job(text, integer, integer);
         DROP FUNCTION conversation.log_failed_job(text, uuid, timestamptz, text, text);

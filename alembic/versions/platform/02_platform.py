@@ -450,7 +450,7 @@ CREATE TABLE carnivore.jobs (
     last_result jsonb,
     created_at timestamptz DEFAULT now() NOT NULL,
     CONSTRAINT jobs_pkey PRIMARY KEY (job),
-    CONSTRAINT every_positive CHECK (every > '00:00:00'::interval),
+    CONSTRAINT every_in_range CHECK (every > '00:00:00'::interval AND every <= '1000 days'::interval),
     CONSTRAINT batch_not_negative CHECK (batch >= 0),
     CONSTRAINT jobs_area_fkey FOREIGN KEY (area) REFERENCES carnivore.areas (area) ON DELETE CASCADE
 );

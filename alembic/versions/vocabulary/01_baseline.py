@@ -59,6 +59,7 @@ CREATE TABLE vocabulary.users (
     CONSTRAINT full_name_length CHECK (char_length(btrim(full_name)) >= 2),
     CONSTRAINT avatar_url_valid CHECK (avatar_url ~ '^https?://[^[:space:]]+$' AND char_length(avatar_url) <= 2048),
     CONSTRAINT target_words_per_day_in_range CHECK (target_words_per_day BETWEEN 1 AND 100),
+    CONSTRAINT last_login_in_range CHECK (last_login >= '2000-01-01 00:00:00+00'::timestamptz AND last_login < '2100-01-01 00:00:00+00'::timestamptz),
     CONSTRAINT users_email_key UNIQUE (email),
     CONSTRAINT users_username_key UNIQUE (username)
 );

@@ -28,6 +28,7 @@ CREATE TABLE vocabulary.user_api_keys (
     CONSTRAINT openai_api_key_valid CHECK (openai_api_key ~ '^enc:v1:[a-z0-9_-]{1,32}:[A-Za-z0-9_-]{39,}$' AND char_length(openai_api_key) <= 2000),
     CONSTRAINT unsplash_api_key_valid CHECK (unsplash_api_key ~ '^enc:v1:[a-z0-9_-]{1,32}:[A-Za-z0-9_-]{39,}$' AND char_length(unsplash_api_key) <= 2000),
     CONSTRAINT anthropic_api_key_valid CHECK (anthropic_api_key ~ '^enc:v1:[a-z0-9_-]{1,32}:[A-Za-z0-9_-]{39,}$' AND char_length(anthropic_api_key) <= 2000),
+    CONSTRAINT last_validated_at_in_range CHECK (last_validated_at >= '2000-01-01 00:00:00+00'::timestamptz AND last_validated_at < '2100-01-01 00:00:00+00'::timestamptz),
     CONSTRAINT unique_user_api_keys UNIQUE (user_id),
     CONSTRAINT user_api_keys_user_id_fkey FOREIGN KEY (user_id) REFERENCES vocabulary.users (id) ON DELETE CASCADE
 );
@@ -141,6 +142,7 @@ CREATE TABLE vocabulary.export_history (
     CONSTRAINT export_type_valid CHECK (export_type IN ('csv', 'json', 'anki', 'pdf')),
     CONSTRAINT export_format_valid CHECK ((export_type, export_format) IN (('csv', 'csv'), ('json', 'json'), ('anki', 'apkg'), ('pdf', 'pdf'))),
     CONSTRAINT status_valid CHECK (status IN ('pending', 'processing', 'completed', 'failed', 'expired')),
+    CONSTRAINT expires_at_in_range CHECK (expires_at >= '2000-01-01 00:00:00+00'::timestamptz AND expires_at < '2100-01-01 00:00:00+00'::timestamptz),
     CONSTRAINT records_count_not_negative CHECK (records_count >= 0),
     CONSTRAINT file_size_bytes_not_negative CHECK (file_size_bytes >= 0),
     CONSTRAINT retry_count_not_negative CHECK (retry_count >= 0),

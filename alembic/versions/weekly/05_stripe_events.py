@@ -31,6 +31,7 @@ CREATE TABLE public.stripe_events (
     CONSTRAINT stripe_events_pkey PRIMARY KEY (id),
     CONSTRAINT event_id_valid CHECK (id ~ '^[A-Za-z0-9_]+$'),
     CONSTRAINT payload_valid CHECK (jsonb_typeof(payload) = 'object' AND octet_length(payload::text) <= 1048576 AND NOT jsonb_path_exists(payload, '$.**{65}') AND NOT jsonb_path_exists(payload, '$.** ? (@ > 1e308 || @ < -1e308)')),
+    CONSTRAINT processed_at_in_range CHECK (processed_at >= '2000-01-01 00:00:00+00'::timestamptz AND processed_at < '2100-01-01 00:00:00+00'::timestamptz),
     CONSTRAINT attempts_positive CHECK (attempts > 0),
     CONSTRAINT outcome_valid CHECK (outcome IN ('applied', 'unchanged', 'waiting', 'ignored', 'failed')),
     CONSTRAINT error_length CHECK (char_length(error) <= 200),
