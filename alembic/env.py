@@ -10,7 +10,8 @@ from sqlalchemy.dialects.postgresql import CITEXT
 
 from carnivore_db.connection.requirements import check, unpooled
 from carnivore_db.errors import Busy
-from carnivore_db.schema import models
+from carnivore_db.schema import migrations, models, preconditions
+from carnivore_db.schema.areas import AREAS
 from carnivore_db.schema.base import AUTH_USERS
 from carnivore_db.schema.migrations import VERSION_SCHEMA
 from carnivore_db.settings import Settings
@@ -88,6 +89,19 @@ def wait_for_turn(connection: Connection) -> None:
         time.sleep(0.2)
 
 
+def require_for_new(connection: Connection) -> None:
+    """Before an upgrade that installs anything: what that needs must be there."""
+    migration = context.get_context()
+    steps = migration.opts.get("fn")
+    if getattr(steps, "__name__", None) != "upgrade":
+        return  # Alembic's other commands make nothing
+    applied = migration.get_current_heads()
+    to_come = {step.revision.revision for step in steps(applied, migration)}
+    areas = [area for area in AREAS if migrations.of_area(area)[0] in to_come]
+    preconditions.require(connection, areas, platform=not applied and bool(to_come))
+    connection.rollback()
+
+
 def run_online(connection: Connection) -> None:
     """Run the revisions, each in a transaction of its own.
 
@@ -100,8 +114,6 @@ def run_online(connection: Connection) -> None:
         connection.execute(text("SET standard_conforming_strings = on"))
         connection.execute(text(f"SET statement_timeout = '{settings.migration_statement_timeout}s'"))
         connection.execute(text(f"SET lock_timeout = '{settings.migration_lock_timeout}s'"))
-        if connection.scalar(text(f"SELECT to_regnamespace('{VERSION_SCHEMA}') IS NULL")):
-            connection.execute(text(f"CREATE SCHEMA {VERSION_SCHEMA}"))
         partitions = frozenset(connection.scalars(PARTITIONS))
         if (citext := connection.scalar(CITEXT_NAME)) is not None:
             # Outside the search path its name is qualified, and SQLAlchemy knows only the bare one.
@@ -109,6 +121,10 @@ def run_online(connection: Connection) -> None:
             dialect.ischema_names = {**dialect.ischema_names, citext: CITEXT}  # type: ignore[attr-defined]
         connection.commit()
         context.configure(connection=connection, **options(partitions))
+        require_for_new(connection)
+        if connection.scalar(text(f"SELECT to_regnamespace('{VERSION_SCHEMA}') IS NULL")):
+            connection.execute(text(f"CREATE SCHEMA {VERSION_SCHEMA}"))
+        connection.commit()
         with context.begin_transaction():
             context.run_migrations()
     finally:

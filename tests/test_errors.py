@@ -288,6 +288,7 @@ SAY = (
 )
 CHAT = (f"INSERT INTO auth.users (id, email) VALUES ('{SEVEN}', '{SECRET}')", START, SAY)
 COMPLETE = "UPDATE conversation.sessions SET is_completed = true"
+REQUIRED = "SET LOCAL carnivore.profile_required = 'on'"
 NEW_LOGIN = "INSERT INTO auth.users (id, email) VALUES (gen_random_uuid(), ' ')"
 NOBODYS = "INSERT INTO conversation.sessions SELECT gen_random_uuid(), gen_random_uuid(), 1"
 TOKEN = "report_html = 'x', access_token = repeat('0', 64)"
@@ -341,7 +342,7 @@ def trail(schema: str, table: str, statement: str) -> tuple[list[str], type, dic
         (["UPDATE conversation.sessions SET scenario_id = 99"], errors.ScenarioNotFound, {}),
         ([NOBODYS], ProfileNotFound, {}),
         (["SELECT conversation.erase_profile(gen_random_uuid())"], ProfileNotFound, {}),
-        ([NEW_LOGIN], InvalidInput, {"field": "email", "rule": "email_not_empty"}),
+        ([REQUIRED, NEW_LOGIN], InvalidInput, {"field": "email", "rule": "email_not_empty"}),
     ],
 )
 def test_what_the_areas_refuse_has_its_type_and_says_what_it_is_about(

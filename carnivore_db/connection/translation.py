@@ -92,7 +92,8 @@ class Translation:
         rule = diag.constraint_name
         if rule in RAISED_BY:
             return RAISED_BY[rule].from_diagnostic(diag)
-        if error.sqlstate in {"23514", "23503"} and rule:
+        # 23001: what RESTRICT refuses, from PostgreSQL 18 on.
+        if error.sqlstate in {"23514", "23503", "23001"} and rule:
             info = self._facts().get((diag.schema_name or "", rule), {})
             raises: type[CarnivoreError] | None = info.get("raises")
             return raises() if raises else InvalidInput(info.get("field", _field_of(rule)), rule)

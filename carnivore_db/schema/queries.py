@@ -179,9 +179,10 @@ INDEXES = """
 TRIGGERS = """
     SELECT t.tgrelid::bigint AS relation,
            format('%s.%s', n.nspname, c.relname) AS on_table,
-           t.tgname::text AS name,
+           replace(t.tgname, 'conversation_on_auth', 'on_auth') AS name,
            parent.tgname::text AS parent,
-           pg_get_triggerdef(t.oid) AS definition,
+           -- On auth.users ours gives way to another of its name.
+           replace(pg_get_triggerdef(t.oid), 'conversation_on_auth', 'on_auth') AS definition,
            CASE t.tgenabled WHEN 'O' THEN 'enabled' WHEN 'D' THEN 'disabled'
                WHEN 'R' THEN 'replica only' ELSE 'always' END AS state,
            obj_description(t.oid, 'pg_trigger') AS comment

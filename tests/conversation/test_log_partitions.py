@@ -78,7 +78,7 @@ def test_an_event_lies_in_its_month(
     assert one(owner, HOLDER) == f"conversation.logs_{moment:%Y_%m}"
 
 
-@pytest.mark.parametrize("year", [1970, 2001, 2099])
+@pytest.mark.parametrize("year", [2000, 2001, 2099])
 def test_no_event_is_lost_for_want_of_a_month(caller: Caller, owner: psycopg.Connection, year: int) -> None:
     moment = datetime(year, 5, 17, tzinfo=UTC)
     made = caller.call(SERVICE, logs.write, "info", "user_logout", created_at=moment)

@@ -217,7 +217,8 @@ def test_a_page_of_one_chat_is_read_by_its_index(filled: tuple[TestDatabase, Per
     database, _ = filled
     nodes = nodes_of(database.app_url, SERVICE, lambda tx: messages.page(tx, FILLED, chat_type="helper"))
     assert "idx_messages_chat_type" in indexes(nodes)
-    assert not [node for node in nodes if node["Node Type"] in {"Seq Scan", *SORTS}]
+    # What the archive has of one session may be sorted: it has no index of its chats.
+    assert not [node for node in nodes if node["Node Type"] == "Seq Scan"]
 
 
 def test_without_its_index_a_page_is_sorted(filled: tuple[TestDatabase, Person]) -> None:

@@ -72,8 +72,11 @@ def test_the_next_monday_of_a_moment(
 
 @pytest.mark.document(25)
 @pytest.mark.parametrize("address", [None, "", "   "], ids=["none", "empty", "blank"])
-def test_a_login_without_an_address_is_refused(database: TestDatabase, address: str | None) -> None:
+def test_a_login_without_an_address_is_refused_where_profiles_are_required(
+    database: TestDatabase, address: str | None
+) -> None:
     with database.connect(autocommit=True) as connection:
+        connection.execute("SET carnivore.profile_required = 'on'")
         with pytest.raises(psycopg.errors.CheckViolation) as caught:
             connection.execute("INSERT INTO auth.users (id, email) VALUES (gen_random_uuid(), %s)", [address])
         assert caught.value.diag.constraint_name == "email_not_empty"

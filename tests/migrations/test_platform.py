@@ -4,8 +4,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -13,6 +14,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from carnivore_db import Database, errors, identity
+from carnivore_db.operations import maintenance
+from carnivore_db.operations.verify.checks import verify
 from carnivore_db.schema import migrations
 from carnivore_db.schema.snapshot import Snapshot
 from carnivore_db.weekly import access_log, calculator, reports, sessions
@@ -20,6 +23,7 @@ from tests.migrations.helpers import RELEASE, assert_same, drop, fingerprint, he
 from tests.support.databases import Shape, TestDatabase
 
 DATABASE = "deployed"
+LOGIN = "INSERT INTO auth.users (id, email) VALUES (gen_random_uuid(), %s)"
 ROLES = """
     SELECT to_jsonb(r) - 'oid', (SELECT jsonb_agg(g.rolname ORDER BY g.rolname) FROM pg_auth_members AS m
         JOIN pg_roles AS g ON g.oid = m.roleid WHERE m.member = r.oid)
@@ -73,8 +77,68 @@ def test_an_owner_who_may_not_make_roles_migrates_where_they_exist(deployed: Tes
         connection.execute("ALTER ROLE deployer NOCREATEROLE NOCREATEDB")
         for role in ("anon", "authenticated", "service_role", "reporting"):
             connection.execute(f"CREATE ROLE {role}")
+    with pytest.raises(errors.ConfigurationError, match="GRANT service_role TO deployer"):
+        migrations.upgrade(deployed.migrator_url)
+    with deployed.connect() as connection:
+        connection.execute("GRANT service_role TO deployer")
     migrations.upgrade(deployed.migrator_url)
     assert heads(deployed) == (RELEASE,)
+
+
+def test_what_is_missing_is_named_before_anything_is_made(deployed: TestDatabase) -> None:
+    with deployed.connect() as connection:
+        connection.execute("ALTER ROLE deployer NOCREATEROLE")
+        connection.execute(f"ALTER DATABASE {DATABASE} OWNER TO CURRENT_USER")
+        connection.execute("CREATE SCHEMA analytics; CREATE TABLE public.stripe_events (id integer)")
+        connection.execute("CREATE SCHEMA auth; CREATE TABLE auth.users (id uuid)")
+    before = fingerprint(deployed)
+    with pytest.raises(errors.ConfigurationError) as refused:
+        migrations.upgrade(deployed.migrator_url)
+    told = str(refused.value)
+    for remedy in (
+        f"GRANT CREATE ON DATABASE {DATABASE} TO deployer",
+        "GRANT CREATE ON SCHEMA public TO deployer",
+        "CREATE ROLE reporting NOLOGIN",
+        "GRANT USAGE ON SCHEMA auth TO deployer; GRANT SELECT, REFERENCES, TRIGGER ON auth.users TO deployer",
+        "the schema analytics is there already",
+        "the table public.stripe_events is there already",
+    ):
+        assert remedy in told
+    assert_same(before, fingerprint(deployed))
+
+
+def test_who_migrates_runs_every_job_too(deployed: TestDatabase) -> None:
+    migrations.upgrade(deployed.migrator_url)
+    with closing(Database(deployed.migrator_url)) as database:
+        steps = maintenance.steps(database, maintenance.BatchOptions(2))
+        outcomes = {step.job: maintenance.run(database, step).status for step in steps}
+    assert len(outcomes) > 10
+    assert {job for job, status in outcomes.items() if status == "failed"} == set()
+
+
+def test_logins_that_can_have_no_profile_stop_nothing(empty: TestDatabase) -> None:
+    """Neither a trigger of the name in Supabase's guide, nor addresses that are none or somebody else's."""
+    url = empty.migrator_url
+    migrations.upgrade(url, "platform")
+    with empty.connect() as connection:
+        connection.execute(
+            "CREATE FUNCTION public.own() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+            " CREATE TRIGGER on_auth_user_created AFTER INSERT ON auth.users"
+            " FOR EACH ROW EXECUTE FUNCTION public.own()"
+        )
+        for address in ("m\u00fcller@example.com", "Ada@example.com", "ADA@example.com", None):
+            connection.execute(LOGIN, [address])
+    migrations.upgrade(url)
+    with empty.connect() as connection:
+        connection.execute(LOGIN, ["bob@example.com"])
+    found = query(empty, "SELECT lower(email::text) FROM conversation.profiles ORDER BY 1")
+    assert found == [("ada@example.com",), ("bob@example.com",)]
+    with opened(empty) as connection:
+        report = verify(connection, now=datetime.now(UTC), months_ahead=3)
+    assert [line for section in report.sections for line in section.differences if "auth" in line] == []
+    migrations.downgrade(url, "platform")
+    left = "SELECT tgname FROM pg_trigger WHERE tgrelid = 'auth.users'::regclass AND NOT tgisinternal"
+    assert query(empty, left) == [("on_auth_user_created",)]
 
 
 def test_the_service_needs_no_bypassrls(deployed: TestDatabase, app: Database) -> None:

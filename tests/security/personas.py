@@ -115,7 +115,8 @@ class Asker:
         else:
             raise AssertionError(f"{self.name} is not refused: {statement} {params or ''}")
         connection.execute("ROLLBACK TO attempt; RELEASE attempt")
-        found = (met.sqlstate, met.diag.constraint_name)
+        # PostgreSQL 18 has a code of its own for what RESTRICT refuses.
+        found = (met.sqlstate.replace("23001", "23503") if met.sqlstate else None, met.diag.constraint_name)
         wanted = (sqlstate, constraint or found[1])
         assert found == wanted, f"{self.name} meets {found}, not {wanted}: {statement}: {met}"
         return met

@@ -146,13 +146,6 @@ def a_login_brings_its_profile(s: Session) -> None:
     ) == ("New.Person@Example.COM", 0, 0, True)
 
 
-@promise(f"{PROFILES} create_profile_for_new_user email_not_empty clause")
-def nobody_signs_up_without_an_address(s: Session) -> None:
-    for address in ("NULL", "''", "'  '"):
-        statement = f"INSERT INTO auth.users (id, email) VALUES ('{NO_ONE}', {address})"
-        s.superuser.refused(statement, sqlstate="23514", constraint="email_not_empty")
-
-
 @promise(f"{PROFILES} email collation profiles_email_key")
 def addresses_that_differ_in_case_are_one_wherever_citext_is_looked_for(s: Session) -> None:
     """citext compares by case where its schema is not in the search path; the column's collation does not."""

@@ -309,10 +309,19 @@ COMMENT ON TRIGGER update_profiles_updated_at ON conversation.profiles IS 'Keeps
 COMMENT ON TRIGGER update_sessions_updated_at ON conversation.sessions IS 'Keeps updated_at.';
 
 -- Without a comment: on Supabase nobody but its own role may comment on a trigger of this table.
-CREATE TRIGGER on_auth_user_created AFTER INSERT ON auth.users
-    FOR EACH ROW EXECUTE FUNCTION conversation.create_profile_for_new_user();
+-- Supabase's guide calls one's own trigger so too: one that is there keeps the name.
+DO $$
+BEGIN
+    EXECUTE format('CREATE TRIGGER %I AFTER INSERT ON auth.users
+        FOR EACH ROW EXECUTE FUNCTION conversation.create_profile_for_new_user()',
+        CASE WHEN EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'auth.users'::regclass AND tgname = 'on_auth_user_created')
+            THEN 'conversation_on_auth_user_created' ELSE 'on_auth_user_created' END);
+END
+$$;
+-- Of logins whose addresses differ in case alone the first has the profile; verify tells who has none.
 INSERT INTO conversation.profiles (id, email, week_reset_date)
-SELECT id, email, now() + interval '7 days' FROM auth.users WHERE btrim(email) <> '';
+SELECT DISTINCT ON (lower(email COLLATE "C")) id, email, now() + interval '7 days'
+FROM auth.users WHERE email COLLATE "C" ~ '^[!-~]+$' ORDER BY lower(email COLLATE "C"), created_at, id;
 """
 
 SECURITY = """

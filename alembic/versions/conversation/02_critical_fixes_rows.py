@@ -111,12 +111,14 @@ ALTER FUNCTION conversation.update_updated_at_column() SET search_path = pg_cata
 CREATE OR REPLACE FUNCTION conversation.create_profile_for_new_user() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF coalesce(btrim(NEW.email), '') = '' THEN
-        RAISE EXCEPTION 'a profile needs an e-mail address'
+    -- Logins belong to the whole project: by telephone or without a name, one is none of the chat's.
+    INSERT INTO conversation.profiles (id, email)
+    SELECT NEW.id, NEW.email WHERE NEW.email COLLATE "C" ~ '^[!-~]+$' ON CONFLICT (email) DO NOTHING;
+    IF NOT FOUND AND current_setting('carnivore.profile_required', true) = 'on' THEN
+        RAISE EXCEPTION 'a profile needs an e-mail address of its own'
             USING ERRCODE = 'check_violation', CONSTRAINT = 'email_not_empty',
                   SCHEMA = 'conversation', TABLE = 'profiles', COLUMN = 'email';
     END IF;
-    INSERT INTO conversation.profiles (id, email) VALUES (NEW.id, NEW.email);
     RETURN NULL;
 END
 $$;

@@ -37,6 +37,14 @@ BEGIN
             RAISE NOTICE 'service_role cannot bypass row security; its policies let it through';
         END;
     END LOOP;
+    -- Jobs and commands act as the service. Who creates a role may grant it from PostgreSQL 16 on, and not yet become it.
+    IF current_setting('server_version_num')::integer < 160000 THEN
+        IF NOT pg_has_role('service_role', 'MEMBER') THEN
+            GRANT service_role TO CURRENT_USER;
+        END IF;
+    ELSIF NOT pg_has_role('service_role', 'SET') THEN
+        EXECUTE 'GRANT service_role TO CURRENT_USER WITH SET TRUE, INHERIT FALSE';
+    END IF;
 END
 $$;
 """

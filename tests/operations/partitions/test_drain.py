@@ -82,17 +82,6 @@ def test_a_months_first_and_last_moment(owner: psycopg.Connection, migrating: Da
     assert holders(owner, LOGS) == {f"{LOGS}_default": 1, name(LOGS, FAR): 2}
 
 
-def test_moments_of_no_month_stay_and_are_told(owner: psycopg.Connection, migrating: Database) -> None:
-    log(
-        owner, "infinity", "1999-12-31 23:59:59+00", "2100-01-01 00:00+00", "-infinity", "2099-12-31 12:00+00"
-    )
-    outcome = run(migrating)
-    assert outcome.failed == {}
-    assert holders(owner, LOGS) == {f"{LOGS}_default": 4, "conversation.logs_2099_12": 1}
-    (told,) = outcome.left
-    assert (told.partition, told.rows) == ("conversation.logs_default", 4)
-
-
 def test_old_logs_stay_where_they_are_deleted(owner: psycopg.Connection, migrating: Database) -> None:
     log(owner, inside(month(-3)), inside(month(-1)))
     outcome = run(migrating)

@@ -185,11 +185,6 @@ CASES: dict[str, tuple[str, World, list[str]]] = {
         OLD_LOGS,
         [f"drain 2026-{month}: {rows} rows in the DEFAULT partition" for month, rows in (("09", 7), (10, 8))],
     ),
-    "rows of no month": (
-        LOGS,
-        World([THERE], dict.fromkeys(("infinity", "1999-12-31 23:59:59Z", "2100-01-01Z"), 1)),
-        ["left: 3 rows of no month from 2000 to 2099"],
-    ),
 }
 
 
@@ -250,8 +245,6 @@ def worlds(draw: st.DrawFn) -> tuple[datetime, str, World]:
     )
     waiting: dict[date | str, int] = dict(draw(st.dictionaries(free, st.integers(1, 9), max_size=3)))
     table = draw(st.sampled_from((LOG, LOGS)))
-    if table == LOGS and draw(st.booleans()):  # accesses have a month
-        waiting["infinity"] = 2
     return now, table, World(ranges, waiting, draw(st.lists(near, unique=True)))
 
 
@@ -291,7 +284,7 @@ def _assert_wanted(
 ) -> None:
     """Each month once, for its reason and in its place; and none but those."""
     this, kept = later(now.date(), 0), KEPT[table]
-    rows = {month: rows for month, rows in planted.waiting.items() if month != "infinity"}
+    rows = planted.waiting
     known = [lower.date().replace(day=1) for lower, _ in planted.ranges]  # type: ignore[union-attr]
     places: list[tuple[int, bool, date]] = []
     for action in actions:
@@ -301,7 +294,7 @@ def _assert_wanted(
         past = not action.rows and start < this
         gap = past and action.kind == "create"
         places.append((("drain", "create", "conflict", "left").index(action.kind), gap, month))
-        assert action.rows == rows.get(month, 0 if action.month else planted.waiting.get("infinity"))
+        assert action.rows == rows.get(month, 0)
         assert action.kind != "left" or (action.rows and not action.month) or (aged and not policy.keep_old)
         assert (action.kind == "drain") <= (action.rows > 0)
         assert (action.kind == "create") <= (action.rows == 0)
