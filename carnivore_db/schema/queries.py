@@ -117,7 +117,9 @@ COLUMNS = """
            CASE WHEN EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_type'::regclass
                    AND e.objid = t.oid AND e.deptype = 'e')
                THEN t.typname::text ELSE format_type(a.atttypid, a.atttypmod) END AS type,
-           a.attnotnull AS not_null,
+           -- PostgreSQL 18 knows a NOT NULL that old rows may break.
+           a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint AS nn WHERE nn.conrelid = a.attrelid
+               AND nn.contype = 'n' AND nn.conkey = ARRAY[a.attnum] AND NOT nn.convalidated) AS not_null,
            pg_get_expr(d.adbin, d.adrelid) AS default,
            CASE a.attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' END AS identity,
            CASE a.attgenerated WHEN 's' THEN 'stored' WHEN 'v' THEN 'virtual' END AS generated,

@@ -381,6 +381,45 @@ def test_verify_puts_each_problem_where_a_reader_looks_for_it(connection: sa.Con
     assert f"table {USERS}: row_security is false, expected true" in output.getvalue()
 
 
+VOID = {
+    "ALTER ROLE anon BYPASSRLS": "role anon: BYPASSRLS",
+    "ALTER ROLE service_role CREATEROLE": "role service_role: CREATEROLE",
+    "ALTER ROLE authenticated SUPERUSER": "role authenticated: SUPERUSER",
+    "GRANT pg_read_all_data TO anon": "role anon: is a member of pg_read_all_data",
+    "CREATE ROLE reader LOGIN INHERIT IN ROLE service_role": "login reader: inherits service_role",
+    "ALTER ROLE anon SET row_security = off": "setting row_security: has a default for role anon",
+    "ALTER ROLE ALL SET carnivore.report_token = 'x'": "setting carnivore.report_token: has a default",
+    "ALTER ROLE ALL SET request.jwt.claims = '{}'": "setting request.jwt.claims: has a default for all roles",
+    "GRANT SET ON PARAMETER session_replication_role TO service_role": (
+        "parameter session_replication_role: service_role has SET"
+    ),
+    "GRANT SET ON PARAMETER session_replication_role TO PUBLIC": "replication_role: PUBLIC has SET",
+}
+
+
+@pytest.mark.parametrize("change", VOID)
+def test_verify_sees_what_makes_row_security_void(connection: sa.Connection, change: str) -> None:
+    connection.exec_driver_sql(change)
+    assert any(VOID[change] in line for line in looked_at(connection).sections[6].differences)
+
+
+def test_a_column_that_old_rows_leave_empty_is_not_as_it_should_be(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(f"ALTER TABLE {USERS} ALTER email DROP NOT NULL")
+    if connection.dialect.server_version_info >= (18,):  # type: ignore[operator]
+        connection.exec_driver_sql(f"ALTER TABLE {USERS} ADD CONSTRAINT late NOT NULL email NOT VALID")
+    columns = looked_at(connection).sections[1].differences
+    assert f"column {USERS}.email: not_null is false, expected true" in columns
+
+
+def test_a_login_that_inherited_still_does_where_it_does(connection: sa.Connection) -> None:
+    """From PostgreSQL 16 on NOINHERIT is for what is granted later."""
+    connection.exec_driver_sql("CREATE ROLE reader LOGIN INHERIT; GRANT service_role TO reader")
+    connection.exec_driver_sql("ALTER ROLE reader NOINHERIT")
+    inherits = connection.exec_driver_sql("SELECT pg_has_role('reader', 'service_role', 'USAGE')").scalar()
+    found = [line for line in looked_at(connection).sections[6].differences if "login reader" in line]
+    assert bool(found) == inherits
+
+
 def test_verify_without_rights_says_so(database: TestDatabase) -> None:
     """The catalog is everyone's: it is compared all the same."""
     with sa.create_engine(database.app_url, poolclass=sa.NullPool).connect() as connection:

@@ -40,9 +40,12 @@ GIVEN = {
         SELECT format('GRANT %s ON %s TO %I', verb, pg_class.oid::regclass, rolname),
             ARRAY[rolname, verb, relnamespace::regnamespace::text, 'additive']
         FROM pg_class, pg_roles,
-            unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS verb
+            unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']
+                || CASE WHEN current_setting('server_version_num')::integer >= 170000
+                    THEN ARRAY['MAINTAIN'] ELSE '{{}}' END) AS verb
         WHERE relnamespace IN {OURS} AND relkind IN ('r', 'p', 'v') AND rolname IN {ROLES}
             AND NOT has_table_privilege(rolname, pg_class.oid, verb)
+            AND NOT (relkind = 'v' AND verb = 'MAINTAIN') -- nothing is kept up in a view
             -- Here the service has INSERT on every column: the table's would be the same.
             AND NOT (relname IN ('pricing_tiers', 'event_types') AND rolname = 'service_role'
                 AND verb = 'INSERT')

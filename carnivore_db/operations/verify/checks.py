@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection
 
 from carnivore_db.operations.partitions.findings import Finding, partition_findings
-from carnivore_db.operations.verify import probes
+from carnivore_db.operations.verify import probes, roles
 from carnivore_db.operations.verify.probes import COUNT_LIMIT, Refused
 from carnivore_db.schema import files
 from carnivore_db.schema.diff import Difference, compare, ignored
@@ -130,6 +130,7 @@ def verify(
         live = take(connection, probes.schemas(connection, model))
         server = probes.server(connection)
         sections = _compared(compare(model, live, ignore=ignore), live)
+        sections[6] = _roles(sections[6], connection, ignore)
         ours = _our_partitions(model, live, ignore)
         archived = probes.archived_months(connection)
         sections[2] = _partitions(
@@ -167,6 +168,14 @@ def _compared(differences: Iterable[Difference], live: Snapshot) -> list[Section
         Section(n, _TITLES[n], "differs" if found else "ok", found, {"objects": counts[n]})
         for n, found in sorted_out.items()
     ]
+
+
+def _roles(section: Section, connection: Connection, ignore: Sequence[str]) -> Section:
+    found = [line for line in roles.problems(connection) if not ignored(line.partition(":")[0], ignore)]
+    differences = [*section.differences, *found]
+    return Section(
+        section.number, section.title, "differs" if differences else "ok", differences, section.facts
+    )
 
 
 def _partitions(
