@@ -1,7 +1,6 @@
 """Run pytest as if it began at a moment (UTC): servers under libfaketime, every Python under time-machine.
 
-libfaketime around Python hangs its select(); its own functions are enough there. TZ, where it is set, becomes the
-servers' time zone too.
+libfaketime around Python hangs its select(). TZ, where it is set, becomes the servers' time zone too.
 """
 
 import os
@@ -34,9 +33,9 @@ def main(moment: str, *arguments: str) -> int:
             "PYTHONPATH": str(Path(__file__).parent),
             "TESTS_CLOCK_SECONDS": str(seconds),
         }
-        early = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"  # time-machine, which must
+        early = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
         command = [sys.executable, "-m", "pytest", "-W", early, *arguments]
-        return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603 - ourselves
+        return subprocess.run(command, env=environment, check=False).returncode
 
 
 def wrap(bindir: Path, folder: Path, library: str, seconds: int) -> None:
