@@ -10,7 +10,13 @@ from carnivore_db.errors import InvalidInput
 _ENTER: LiteralString = (
     "SELECT set_config('role', %s, true), set_config('request.jwt.claims', %s, true),"
     " set_config('carnivore.report_token', %s, true), set_config('carnivore.calculator_token', %s, true),"
-    " set_config('carnivore.access_counting', %s, true)"
+    " set_config('carnivore.access_counting', %s, true),"
+    # Supabase's functions believe the older form of claims first; the policies read a header too.
+    " set_config('request.jwt.claim', '', true), set_config('request.jwt.claim.sub', '', true),"
+    " set_config('request.jwt.claim.role', '', true), set_config('request.jwt.claim.email', '', true),"
+    " set_config('request.headers', '', true), set_config('carnivore.expiry_reason', '', true),"
+    # Names of ours are qualified; what somebody left in public stands behind the system's.
+    " set_config('search_path', 'pg_catalog, public, pg_temp', true)"
 )
 
 

@@ -13,6 +13,9 @@ _RIGHTS = text("""
     SELECT format('%I', current_user) AS me, format('%I', current_database()) AS database,
         has_database_privilege(current_database(), 'CREATE') AS creates_schemas,
         has_schema_privilege('public', 'CREATE') AS creates_in_public,
+        (SELECT pg_has_role(nspowner, 'USAGE') OR NOT EXISTS (
+                SELECT FROM aclexplode(nspacl) WHERE grantee = 0 AND privilege_type = 'CREATE')
+            FROM pg_namespace WHERE nspname = 'public') AS closes_public,
         rolsuper OR rolcreaterole AS creates_roles,
         ARRAY(SELECT wanted FROM unnest(CAST(:roles AS text[])) AS wanted
             WHERE wanted NOT IN (SELECT rolname FROM pg_roles)) AS missing,
@@ -56,6 +59,8 @@ def _rights(connection: Connection, areas: Collection[Area], *, platform: bool) 
         yield f"{found.me} may not create schemas: GRANT CREATE ON DATABASE {found.database} TO {found.me}"
     if "weekly" in areas and not found.creates_in_public:
         yield f"{found.me} may not create tables in public: GRANT CREATE ON SCHEMA public TO {found.me}"
+    if platform and not found.closes_public:
+        yield "everybody may create in public: REVOKE CREATE ON SCHEMA public FROM PUBLIC"
     if found.missing and not found.creates_roles:
         made = "; ".join(f"CREATE ROLE {role} NOLOGIN NOINHERIT" for role in found.missing)
         yield f"{found.me} may not create the roles that are missing: {made}"

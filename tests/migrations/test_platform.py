@@ -90,6 +90,7 @@ def test_what_is_missing_is_named_before_anything_is_made(deployed: TestDatabase
         connection.execute("ALTER ROLE deployer NOCREATEROLE")
         connection.execute(f"ALTER DATABASE {DATABASE} OWNER TO CURRENT_USER")
         connection.execute("CREATE SCHEMA analytics; CREATE TABLE public.stripe_events (id integer)")
+        connection.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
         connection.execute("CREATE SCHEMA auth; CREATE TABLE auth.users (id uuid)")
     before = fingerprint(deployed)
     with pytest.raises(errors.ConfigurationError) as refused:
@@ -97,7 +98,7 @@ def test_what_is_missing_is_named_before_anything_is_made(deployed: TestDatabase
     told = str(refused.value)
     for remedy in (
         f"GRANT CREATE ON DATABASE {DATABASE} TO deployer",
-        "GRANT CREATE ON SCHEMA public TO deployer",
+        "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
         "CREATE ROLE reporting NOLOGIN",
         "GRANT USAGE ON SCHEMA auth TO deployer; GRANT SELECT, REFERENCES, TRIGGER ON auth.users TO deployer",
         "the schema analytics is there already",
@@ -105,6 +106,15 @@ def test_what_is_missing_is_named_before_anything_is_made(deployed: TestDatabase
     ):
         assert remedy in told
     assert_same(before, fingerprint(deployed))
+
+
+def test_nobody_else_makes_anything_in_public_any_more(empty: TestDatabase) -> None:
+    """As on clusters that came from PostgreSQL 14."""
+    with empty.connect() as connection:
+        connection.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
+    migrations.upgrade(empty.migrator_url, "platform")
+    may = "SELECT bool_or(has_schema_privilege(oid, 'public', 'CREATE')) FROM pg_roles WHERE rolname = 'anon'"
+    assert query(empty, may) == [(False,)]
 
 
 def test_who_migrates_runs_every_job_too(deployed: TestDatabase) -> None:

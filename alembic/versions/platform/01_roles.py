@@ -49,6 +49,11 @@ END
 $$;
 """
 
+# Clusters from before PostgreSQL 15 let everybody make operators and functions there, where names of everybody resolve.
+PUBLIC = """
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+"""
+
 # The marks in the comments tell the downgrade what this revision made and what it found.
 EXTENSIONS = """
 DO $$
@@ -183,7 +188,7 @@ REVOKE ALL ON FUNCTION carnivore.refuse_truncate() FROM PUBLIC, anon, authentica
 
 
 def upgrade() -> None:
-    for part in (ROLES, EXTENSIONS, AUTH, PRIVATE_SCHEMA, HELPERS):
+    for part in (ROLES, PUBLIC, EXTENSIONS, AUTH, PRIVATE_SCHEMA, HELPERS):
         op.execute(part)
 
 
