@@ -152,7 +152,10 @@ class Settings(BaseSettings):
     retention_batch: int = Field(default=1000, ge=1, le=100_000, description="Rows deleted at once.")
     retention_pause_ms: int = Field(default=0, ge=0, le=60_000, description="Between two batches.")
     reports_grace_days: int = Field(
-        default=90, ge=0, le=36_500, description="How long an expired report is kept."
+        default=90, ge=0, le=36_500, description="How long an expired report is kept; longer while logged."
+    )
+    report_pages_grace_days: int = Field(
+        default=90, ge=0, le=36_500, description="How long an expired report keeps its page."
     )
     unusual_addresses: int = Field(default=5, ge=1, description="From so many addresses a report is unusual.")
     unusual_burst: int = Field(default=20, ge=1, description="So many opens within 60 seconds are unusual.")

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -22,7 +23,7 @@ from carnivore_db.operations import maintenance, retention
 from carnivore_db.operations.jobs import Registered
 from carnivore_db.operations.locks import MAINTENANCE, turn
 from carnivore_db.operations.maintenance import Outcome, Step
-from carnivore_db.operations.retention import BatchOptions
+from carnivore_db.operations.retention import BatchOptions, Due
 
 app = typer.Typer()
 
@@ -68,22 +69,23 @@ def cleanup(
     """
     with explained(), closing(Database()) as db:
         if dry_run:
-            due = {rule: retention.count_due(db, rule) for rule in retention.rules(db)}
+            counted = {rule: retention.count_due(db, rule) for rule in retention.rules(db)}
             if as_json:
-                typer.echo(json.dumps({rule.job: rows for rule, rows in due.items()}, indent=2))
+                typer.echo(json.dumps({rule.job: asdict(rows) for rule, rows in counted.items()}, indent=2))
             else:
-                console.print(_counted(due))
+                console.print(_counted(counted))
             return
         names = {rule.job for rule in retention.rules(db)}
         chosen = [step for step in maintenance.steps(db, _options(db, batch, pause)) if step.job in names]
         _run(db, chosen, as_json)
 
 
-def _counted(due: dict[Registered, int]) -> Table:
-    table = Table("rule", "what goes", "due")
-    table.columns[2].justify = "right"
-    for rule, rows in due.items():
-        table.add_row(rule.job, rule.description, f"{rows:,}")
+def _counted(counted: dict[Registered, Due]) -> Table:
+    table = Table("rule", "what goes", "due", "held: not archived")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for rule, rows in counted.items():
+        table.add_row(rule.job, rule.description, f"{rows.due:,}", f"{rows.held:,}" if rows.held else "")
     return table
 
 

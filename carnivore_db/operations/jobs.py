@@ -17,7 +17,7 @@ _REGISTERED = text("""
     SELECT job, description, due IS NOT NULL AS deletes, archives
     FROM carnivore.jobs ORDER BY position, job
 """)
-_COUNT = text("SELECT carnivore.count_due(:job, CAST(:options AS jsonb))")
+_COUNT = text("SELECT carnivore.count_due(:job, CAST(:options AS jsonb), :held)")
 _RUN = text("""
     CALL carnivore.run_job(:job, CAST(:batch AS integer),
         make_interval(secs => CAST(:pause AS double precision)), CAST(:options AS jsonb), 0, NULL)
@@ -48,16 +48,20 @@ def options(settings: Settings) -> dict[str, Any]:
     """What the settings say to the jobs."""
     return {
         "reports_grace": f"{settings.reports_grace_days} days",
+        "pages_grace": f"{settings.report_pages_grace_days} days",
         "months_ahead": settings.partition_months_ahead,
         "keep_old": settings.archive_logs,
         "lock_timeout": f"{settings.partition_lock_timeout_ms}ms",
     }
 
 
-def count_due(engine: Engine, job: str, settings: Settings) -> int:
-    """How many rows a job would delete now; as the migrating role. Raises JobNotFound."""
+def count_due(engine: Engine, job: str, settings: Settings, *, held: bool = False) -> int:
+    """How many rows a job would delete now, or (`held`) would if nothing held them; as the migrating role.
+
+    Raises JobNotFound.
+    """
     with engine.connect() as connection:
-        values = {"job": job, "options": json.dumps(options(settings))}
+        values = {"job": job, "options": json.dumps(options(settings)), "held": held}
         return int(connection.execute(_COUNT, values).scalar_one())
 
 

@@ -35,12 +35,23 @@ def rules(db: Database) -> list[Registered]:
         return [job for job in jobs.registered(connection) if job.deletes or job.job == EXPORTS]
 
 
-def count_due(db: Database, rule: Registered) -> int:
-    """How many rows, or files, would be deleted now."""
+@dataclass(frozen=True)
+class Due:
+    """Rows, or files: `due` would be deleted now; `held` are as old, and stay until they are archived."""
+
+    due: int
+    held: int = 0
+
+
+def count_due(db: Database, rule: Registered) -> Due:
+    """What would be deleted now, and what is held."""
     if rule.job == EXPORTS:
         with db.transaction(identity.service()) as tx:
-            return exports.count_expired(tx)
-    return jobs.count_due(db.engine, rule.job, db.settings)
+            return Due(exports.count_expired(tx))
+    found = [jobs.count_due(db.engine, rule.job, db.settings, held=held) for held in (False, True)]
+    if rule.archives and db.settings.archive_logs:  # the archive deletes them
+        return Due(0, found[0])
+    return Due(*found)
 
 
 def refuse_unarchived(db: Database, rule: Registered) -> dict[str, int]:

@@ -93,6 +93,10 @@ class Job(Base):
         comment="A query that counts the rows it would delete; NULL where it deletes none, or where the"
         " package counts them.",
     )
+    held: Mapped[str | None] = mapped_column(
+        Text,
+        comment="A query that counts the rows that are old enough and held; NULL where nothing holds them.",
+    )
     on_failure: Mapped[str | None] = mapped_column(
         Text,
         comment="A statement that logs a failed run elsewhere too: $1 the job, $2 the run's id, $3 when it"

@@ -6,8 +6,9 @@ from typing import Any
 import psycopg
 
 DUE = ("calculator_sessions", "reports", "idle_conversations", "old_logs", "exports")
-# How many there are of each, as `fill` makes them.
+# How many there are of each, as `fill` makes them. One report more is old enough, and is held by an access.
 DELETED = dict.fromkeys(DUE, 6)
+PAGES = "report_pages"
 
 _CALCULATOR = """
 INSERT INTO public.calculator2_sessions
@@ -27,11 +28,13 @@ INSERT INTO public.generated_reports
     (session_id, access_token, report_html, questionnaire_data, created_at, expires_at)
 SELECT session.id, replace(gen_random_uuid() || '' || gen_random_uuid(), '-', ''), '<p>old</p>', '{}',
     now() - kind.age - interval '1 day', now() - kind.age
-FROM session, (VALUES (interval '91 days', true), ('400 days', true), ('89 days', false), ('-1 day', false))
+FROM session, (VALUES (interval '91 days', true), ('400 days', true), ('100 days', false), ('89 days', false),
+    ('-1 day', false))
     AS kind (age, due), generate_series(1, CASE WHEN kind.due THEN %(number)s ELSE 1 END)
 """
 _ACCESSES = """
 INSERT INTO public.report_access_log (report_id) SELECT id FROM public.generated_reports
+WHERE expires_at > now() OR expires_at BETWEEN now() - interval '101 days' AND now() - interval '99 days'
 """
 _EXPORTS = """
 WITH learner AS (

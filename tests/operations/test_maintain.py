@@ -26,6 +26,7 @@ ORDER = [
     "archive",
     "calculator_sessions",
     "reports",
+    "report_pages",
     "exports",
     "idle_conversations",
     "old_logs",
@@ -171,10 +172,10 @@ def test_a_connection_that_is_lost_is_noted_and_the_next_run_goes_on(
     outcome = maintenance.run(db, step, lose)
     assert (outcome.status, outcome.problem) == ("failed", str(errors.Unavailable()))
     assert noted(owner)["reports"][0] in {"57P01", "Unavailable"}
-    assert len(old.kept(owner)["reports"]) < 8
+    assert len(old.kept(owner)["reports"]) < 9
     assert maintenance.run(db, step).status == "done"
     assert noted(owner)["reports"][0] is None
-    assert len(old.kept(owner)["reports"]) == 2
+    assert len(old.kept(owner)["reports"]) == 3
 
 
 def test_an_error_of_no_kind_of_ours_shows_its_kind_alone(opened: Open, owner: psycopg.Connection) -> None:

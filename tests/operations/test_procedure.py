@@ -19,6 +19,7 @@ JOBS = [
     "analytics",
     "calculator_sessions",
     "reports",
+    "report_pages",
     "idle_conversations",
     "old_logs",
     "weekly_limits",
@@ -126,7 +127,7 @@ def test_a_failure_is_noted_raised_at_the_end_and_stops_no_other(
     assert LAST[1] in partitions(owner, LOGS)
     assert found["idle_conversations"] == ("23514 a_rule", 0)
     assert found["reports"][0] is None
-    assert len(old.kept(owner)["reports"]) == 2
+    assert len(old.kept(owner)["reports"]) == 3
     assert old.failures(owner) == [{"job": "idle_conversations", "sqlstate": "23514", "rule": "a_rule"}] * 2
 
 

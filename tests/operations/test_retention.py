@@ -42,7 +42,8 @@ def delete(db: Database, rule: str, batch: int = 100, pause: float = 0) -> tuple
 
 
 def due(db: Database) -> dict[str, int]:
-    return {rule.job: retention.count_due(db, rule) for rule in retention.rules(db)}
+    found = {rule.job: retention.count_due(db, rule).due for rule in retention.rules(db)}
+    return {rule: rows for rule, rows in found.items() if rule != old.PAGES}
 
 
 @each
@@ -69,14 +70,15 @@ def test_the_rows_that_are_not_due_are_the_ones_that_stay(
         delete(opened(), rule)
     left = owner.execute(
         "SELECT (SELECT array_agg(payment_status ORDER BY expires_at) FROM public.calculator2_sessions),"
-        " (SELECT bool_and(expires_at > now() - interval '90 days') FROM public.generated_reports),"
+        " (SELECT bool_and(expires_at > now() - interval '90 days') FROM public.generated_reports AS r"
+        " WHERE NOT EXISTS (SELECT FROM public.report_access_log AS l WHERE l.report_id = r.id)),"
         " (SELECT bool_and(expires_at > now()) FROM vocabulary.export_history WHERE status = 'completed'),"
         " (SELECT bool_and(started_at > now() - interval '7 days') FROM conversation.sessions)"
     ).fetchone()
     # Paid for long ago, and pending still.
     assert left == (["completed", "pending"], True, True, True)
     assert {rule: len(rows) for rule, rows in old.kept(owner).items()} == {
-        **dict.fromkeys(old.DUE, 1), "calculator_sessions": 2, "reports": 2,
+        **dict.fromkeys(old.DUE, 1), "calculator_sessions": 2, "reports": 3,
     }  # fmt: skip
     assert sum(file.exists() for file in files) == 1
 
@@ -84,7 +86,8 @@ def test_the_rows_that_are_not_due_are_the_ones_that_stay(
 DUE_MOMENTS = {
     "calculator_sessions": "expires_at FROM public.calculator2_sessions"
     " WHERE expires_at < now() AND payment_status <> 'completed'",
-    "reports": "expires_at FROM public.generated_reports WHERE expires_at < now() - interval '90 days'",
+    "reports": "expires_at FROM public.generated_reports AS r WHERE expires_at < now() - interval '90 days'"
+    " AND NOT EXISTS (SELECT FROM public.report_access_log AS l WHERE l.report_id = r.id)",
     "exports": "expires_at FROM vocabulary.export_history WHERE expires_at < now() AND status = 'completed'",
     "idle_conversations": "started_at FROM conversation.sessions"
     " WHERE started_at < now() - interval '7 days'",
@@ -158,7 +161,10 @@ def test_a_dry_run_counts_and_changes_nothing(files: list[Path], run: Run, owner
     before = everything(owner)
     outcome = run("cleanup", "--dry-run", "--json")
     assert outcome.exit_code == 0, outcome.output
-    assert json.loads(outcome.stdout) == old.DELETED
+    told = {rule: (found["due"], found["held"]) for rule, found in json.loads(outcome.stdout).items()}
+    assert told == {
+        **{rule: (rows, 0) for rule, rows in old.DELETED.items()}, "reports": (6, 1), old.PAGES: (7, 0),
+    }  # fmt: skip
     assert run("cleanup", "--dry-run").exit_code == 0
     assert everything(owner) == before
     assert all(file.exists() for file in files)
@@ -167,15 +173,44 @@ def test_a_dry_run_counts_and_changes_nothing(files: list[Path], run: Run, owner
 @pytest.mark.usefixtures("files")
 def test_cleanup_does_what_the_dry_run_said(run: Run) -> None:
     found = json.loads(run("cleanup", "--batch", "2", "--json").stdout)
-    assert {step["job"]: step["did"]["deleted"] for step in found["steps"]} == old.DELETED
-    assert set(json.loads(run("cleanup", "--dry-run", "--json").stdout).values()) == {0}
+    deleted = {step["job"]: step["did"]["deleted"] for step in found["steps"]}
+    assert deleted == old.DELETED | {old.PAGES: 1}
+    left = json.loads(run("cleanup", "--dry-run", "--json").stdout)
+    assert {rule["due"] for rule in left.values()} == {0}
+
+
+@pytest.mark.usefixtures("files")
+def test_a_report_stays_until_its_accesses_are_archived_and_its_page_goes(
+    opened: Open, owner: psycopg.Connection
+) -> None:
+    db = opened()
+    log = "SELECT array_agg(id ORDER BY id) FROM public.report_access_log"
+    trail = one(owner, log)
+    assert [delete(db, rule)[0] for rule in ("reports", old.PAGES, "reports", old.PAGES)] == [6, 1, 0, 0]
+    assert one(owner, log) == trail
+    gone = "SELECT id FROM public.generated_reports WHERE report_html = '(deleted)'"
+    held = one(owner, gone)
+    with pytest.raises(psycopg.IntegrityError):  # nobody would find a page
+        owner.execute(
+            "UPDATE public.generated_reports SET expires_at = now() + interval '1 day' WHERE id = %s", [held]
+        )
+    # As the archive leaves it: its months are not in the table any more.
+    owner.execute("SET session_replication_role = replica")
+    owner.execute("DELETE FROM public.report_access_log WHERE report_id = %s", [held])
+    owner.execute("RESET session_replication_role")
+    assert delete(db, "reports")[0] == 1
+
+
+@pytest.mark.usefixtures("files")
+def test_pages_have_a_grace_of_their_own(opened: Open) -> None:
+    assert [delete(opened(report_pages_grace_days=days), old.PAGES)[0] for days in (365, 95, 0)] == [3, 1, 4]
 
 
 @pytest.mark.usefixtures("files")
 def test_the_grace_of_reports_is_a_setting(run: Run, opened: Open) -> None:
     for days, number in ((365, 3), (90, 6), (0, 7)):
         counted = run("cleanup", "--dry-run", "--json", CARNIVORE_DB_REPORTS_GRACE_DAYS=str(days))
-        assert json.loads(counted.stdout)["reports"] == number
+        assert json.loads(counted.stdout)["reports"]["due"] == number
     assert [delete(opened(reports_grace_days=days), "reports")[0] for days in (365, 90, 0)] == [3, 3, 1]
 
 

@@ -78,6 +78,7 @@ def test_options_have_the_defaults_of_the_settings(owner: psycopg.Connection) ->
         "months_ahead": DEFAULTS.partition_months_ahead,
         "keep_old": DEFAULTS.archive_logs,
         "reports_grace": f"{DEFAULTS.reports_grace_days} days",
+        "pages_grace": f"{DEFAULTS.report_pages_grace_days} days",
     }
     arguments = "SELECT pg_get_function_arguments('carnivore.maintain'::regproc)"
     found = str(owner.execute(arguments).fetchone())

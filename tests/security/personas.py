@@ -36,6 +36,7 @@ SETTINGS = {
     "access_counting": "carnivore.access_counting",
     "expiry_reason": "carnivore.expiry_reason",
     "reports_grace": "carnivore.reports_grace",
+    "pages_grace": "carnivore.pages_grace",
     "search_path": "search_path",
     "time_zone": "TimeZone",
     "row_security": "row_security",

@@ -144,7 +144,7 @@ def pays_and_reports(_: Session, asker: Asker) -> None:
         asker.allows("SELECT public.fold_report_access()")
 
 
-@_deed("service owner", "delete_expired_reports delete_expired_calculator_sessions")
+@_deed("service owner", "delete_expired_reports delete_expired_calculator_sessions delete_report_pages")
 def deletes_what_is_due(_: Session, asker: Asker) -> None:
     asker.allows("SELECT public.delete_expired_calculator_sessions()", rows=1)
     asker.allows("SELECT public.delete_expired_reports(10, '0')", rows=1)

@@ -113,14 +113,14 @@ def reports_expired_longer_than_the_grace_go_oldest_first(s: Session) -> None:
         with s.undone():
             call = "SELECT public.delete_expired_reports(%s, '90 days')"
             left = _keys(s, REPORTS)
-            for batch, gone in ((1, {22}), (1, {21}), (5, {24}), (5, set())):
+            for batch, gone in ((1, {22}), (5, {24}), (5, set())):
                 assert s.as_(persona).value(call, [batch]) == len(gone)
                 left = [key for key in left if key not in gone]
                 assert _keys(s, REPORTS) == left
-            assert {23, 9001, 9002, 9003} == set(left)
-            log = "SELECT report_id FROM public.report_access_log WHERE report_id < 9000"
-            assert s.superuser.rows(log) == [(23,)]
-        for grace, gone in (("1 year", {22}), ("1 hour", {21, 22, 23, 24, 9003}), ("500 days", set())):
+            assert {21, 23, 9001, 9002, 9003} == set(left)
+            log = "SELECT report_id FROM public.report_access_log WHERE report_id < 9000 ORDER BY report_id"
+            assert s.superuser.rows(log) == [(21,), (23,)]
+        for grace, gone in (("1 year", {22}), ("1 hour", {22, 24, 9003}), ("500 days", set())):
             with s.undone():
                 found = s.as_(persona).value("SELECT public.delete_expired_reports(1000, %s)", [grace])
                 assert found == len(gone)
@@ -138,10 +138,59 @@ def reports_expired_longer_than_the_grace_go_oldest_first(s: Session) -> None:
                 assert (31 in _keys(s, REPORTS), 32 in _keys(s, REPORTS)) == (True, False)
 
 
-@promise("delete_expired_reports delete_expired_calculator_sessions SECURITY DEFINER")
+@promise(
+    f"{REPORTS} delete_report_pages carnivore.due_report_pages trg_generated_reports_page"
+    " trg_generated_reports_immutable clause EXECUTE service_role"
+)
+def pages_go_after_a_grace_of_their_own_and_nothing_else_of_a_report_does(s: Session) -> None:
+    aged = (
+        f"INSERT INTO {REPORTS} (id, session_id, email, access_token, report_html, questionnaire_data,"
+        " created_at, expires_at) SELECT %s, 9001, 'ada@example.com', repeat(%s, 64), 'x', '{{}}',"
+        " now() - interval '900 days', now() - interval '{}'"
+    )
+    for key, age in ((21, "91 days"), (22, "400 days"), (23, "90 days")):
+        s.superuser.allows(aged.format(age), [key, str(key % 10)], rows=1)
+    s.superuser.allows("INSERT INTO public.report_access_log (report_id) VALUES (21)")
+    pages = f"SELECT id FROM {REPORTS} WHERE report_html = '(deleted)' ORDER BY id"
+    everything = f"SELECT jsonb_agg(to_jsonb(r) - 'report_html' ORDER BY id) FROM {REPORTS} AS r"
+    before = s.superuser.value(everything)
+    call = "SELECT public.delete_report_pages(%s, '90 days')"
+    for persona in (*SERVICES, *OWNERS):
+        with s.undone():
+            for batch, gone in ((1, [22]), (5, [21, 22]), (5, [21, 22])):
+                s.as_(persona).value(call, [batch])
+                assert [key for (key,) in s.superuser.rows(pages)] == gone
+            assert s.superuser.value(everything) == before
+            later = f"UPDATE {REPORTS} SET expires_at = %s WHERE id = 21"
+            refused = {"sqlstate": "23000", "constraint": "immutable"}
+            s.as_(persona).refused(later, ["2031-01-01Z"], **refused)
+        for grace in (None, "-1 second"):
+            wrong = {"sqlstate": "23514", "constraint": "grace_not_negative"}
+            s.as_(persona).refused("SELECT public.delete_report_pages(5, %s)", [grace], **wrong)
+    # Neither of a report that goes on, nor by anything but this word.
+    for key, page in ((9001, "(deleted)"), (22, "(gone)")):
+        change = f"UPDATE {REPORTS} SET report_html = %s WHERE id = {key}"
+        s.as_("owner").refused(change, [page], sqlstate="23000", constraint="immutable")
+    for zone in ("America/Los_Angeles", "Pacific/Auckland"):
+        for days in (90, 180, 270):
+            with s.undone():
+                s.superuser.allows(aged.format(f"{days * 24} hours -30 minutes"), [31, "7"], rows=1)
+                s.superuser.allows(aged.format(f"{days * 24} hours 30 minutes"), [32, "8"], rows=1)
+                s.as_("service", time_zone=zone).allows(
+                    "SELECT public.delete_report_pages(100, %s)", [timedelta(days=days)]
+                )
+                gone = [key for (key,) in s.superuser.rows(pages)]
+                assert (31 in gone, 32 in gone) == (False, True)
+
+
+@promise("delete_expired_reports delete_expired_calculator_sessions delete_report_pages SECURITY DEFINER")
 def who_deletes_what_is_expired_needs_no_right_to_the_rows(s: Session) -> None:
     """A scheduler's role has EXECUTE and nothing else; and no grace reaches what has not expired."""
-    calls = ("delete_expired_calculator_sessions(10)", "delete_expired_reports(10, '0')")
+    calls = (
+        "delete_expired_calculator_sessions(10)",
+        "delete_expired_reports(10, '0')",
+        "delete_report_pages(10, '0')",
+    )
     for persona in ("anon", "ada", "report holder"):
         for call in calls:
             s.as_(persona).refused(f"SELECT public.{call}")

@@ -204,7 +204,7 @@ def _a_grant_by_mistake_shows_nothing(s: Session, *, persona: str, schema: str) 
     given = f"GRANT ALL ON ALL TABLES IN SCHEMA {', '.join(SCHEMAS)} TO anon, authenticated, reporting"
     for statement in (DUE, given, LOOK_INSIDE):
         s.superuser.allows(statement)
-    superuser = s.as_("superuser", reports_grace="0")
+    superuser = s.as_("superuser", reports_grace="0", pages_grace="0")
     for table in relations(s, schema):
         if table.name in VIEWED:
             continue  # made to be seen without row security

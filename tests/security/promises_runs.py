@@ -209,8 +209,8 @@ def what_is_due_is_counted_beforehand_and_then_deleted(s: Session) -> None:
     event = "INSERT INTO conversation.logs (level, event_type, created_at) VALUES ('info', 'user_logout', %s)"
     s.superuser.allows(event, ["2021-03-31 00:00+00"])
     due = dict(s.superuser.rows("SELECT job, call FROM carnivore.jobs WHERE due IS NOT NULL"))
-    assert set(due) == {"reports", "calculator_sessions", "idle_conversations", "old_logs"}
-    options = json.dumps({"reports_grace": "1 hour"})
+    assert set(due) == {"reports", "report_pages", "calculator_sessions", "idle_conversations", "old_logs"}
+    options = json.dumps({"reports_grace": "1 hour", "pages_grace": "1 hour"})
     count = "SELECT carnivore.count_due(%s, %s)"
     for job, call in due.items():
         found = s.as_("owner").value(count, [job, options])
@@ -230,7 +230,7 @@ def what_is_due_is_counted_beforehand_and_then_deleted(s: Session) -> None:
 def every_registered_job_runs(s: Session) -> None:
     _uncommitted(s, "carnivore.run_job", "carnivore.maintain")
     jobs = [job for (job,) in s.superuser.rows("SELECT job FROM carnivore.jobs WHERE call IS NOT NULL")]
-    assert len(jobs) == 10
+    assert len(jobs) == 11
     for persona in OWNERS:
         with s.undone():
             s.as_(persona).allows("CALL carnivore.maintain()")

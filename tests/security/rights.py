@@ -203,6 +203,7 @@ CALLS = {
         "public.fold_report_access",
         "public.delete_expired_calculator_sessions",
         "public.delete_expired_reports",
+        "public.delete_report_pages",
         "vocabulary.recompute_user_progress",
         "conversation.erase_profile",
         "conversation.log_failed_job",

@@ -441,6 +441,7 @@ CREATE TABLE carnivore.jobs (
     options jsonb DEFAULT '{}' NOT NULL,
     archives boolean DEFAULT false NOT NULL,
     due text,
+    held text,
     on_failure text,
     every interval DEFAULT '2 days'::interval NOT NULL,
     last_started_at timestamptz,
@@ -465,6 +466,7 @@ COMMENT ON COLUMN carnivore.jobs.batch IS 'Its own batch in place of the run''s;
 COMMENT ON COLUMN carnivore.jobs.options IS 'Its options where a run gives none.';
 COMMENT ON COLUMN carnivore.jobs.archives IS 'What it deletes may have to be archived first: a run may leave it out.';
 COMMENT ON COLUMN carnivore.jobs.due IS 'A query that counts the rows it would delete; NULL where it deletes none, or where the package counts them.';
+COMMENT ON COLUMN carnivore.jobs.held IS 'A query that counts the rows that are old enough and held; NULL where nothing holds them.';
 COMMENT ON COLUMN carnivore.jobs.on_failure IS 'A statement that logs a failed run elsewhere too: $1 the job, $2 the run''s id, $3 when it began, $4 SQLSTATE, $5 the rule.';
 COMMENT ON COLUMN carnivore.jobs.every IS 'How long it may go without success: then it is overdue.';
 COMMENT ON COLUMN carnivore.jobs.last_started_at IS 'When the last run began.';
@@ -497,7 +499,7 @@ END
 $$;
 COMMENT ON FUNCTION carnivore.record_job(text, timestamptz, text, jsonb) IS 'Notes a run of a job that ends now, well when error is NULL. Call it in a transaction of its own.';
 
-CREATE FUNCTION carnivore.count_due(job text, options jsonb DEFAULT '{}') RETURNS bigint
+CREATE FUNCTION carnivore.count_due(job text, options jsonb DEFAULT '{}', held boolean DEFAULT false) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
     known carnivore.jobs;
@@ -508,14 +510,15 @@ BEGIN
         RAISE EXCEPTION 'no job of this name deletes rows' USING ERRCODE = 'PT404', CONSTRAINT = 'job_not_found';
     END IF;
     options := known.options || options;
-    PERFORM set_config('carnivore.reports_grace', coalesce(options ->> 'reports_grace', ''), true);
-    EXECUTE known.due INTO counted;
-    PERFORM set_config('carnivore.reports_grace', '', true);
+    PERFORM set_config('carnivore.reports_grace', coalesce(options ->> 'reports_grace', ''), true),
+        set_config('carnivore.pages_grace', coalesce(options ->> 'pages_grace', ''), true);
+    EXECUTE CASE WHEN held THEN coalesce(known.held, 'SELECT 0') ELSE known.due END INTO counted;
+    PERFORM set_config('carnivore.reports_grace', '', true), set_config('carnivore.pages_grace', '', true);
     RETURN counted;
 END
 $$;
-COMMENT ON FUNCTION carnivore.count_due(text, jsonb) IS 'How many rows a job would delete now: what `carnivore-db cleanup --dry-run` prints.';
-REVOKE ALL ON FUNCTION carnivore.record_job(text, timestamptz, text, jsonb), carnivore.count_due(text, jsonb)
+COMMENT ON FUNCTION carnivore.count_due(text, jsonb, boolean) IS 'How many rows a job would delete now, or would and may not yet: what `carnivore-db cleanup --dry-run` prints.';
+REVOKE ALL ON FUNCTION carnivore.record_job(text, timestamptz, text, jsonb), carnivore.count_due(text, jsonb, boolean)
     FROM PUBLIC, anon, authenticated, service_role;
 """
 
@@ -730,7 +733,7 @@ def downgrade() -> None:
         DROP TABLE carnivore.partition_sizes;
         DROP PROCEDURE carnivore.maintain(integer, interval, integer, boolean);
         DROP PROCEDURE carnivore.run_job(text, integer, interval, jsonb, bigint, text);
-        DROP FUNCTION carnivore.count_due(text, jsonb);
+        DROP FUNCTION carnivore.count_due(text, jsonb, boolean);
         DROP FUNCTION carnivore.record_job(text, timestamptz, text, jsonb);
         DROP TABLE carnivore.jobs;
         DROP FUNCTION carnivore.create_next_partition(integer, boolean);

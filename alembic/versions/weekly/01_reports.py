@@ -267,14 +267,21 @@ CREATE TRIGGER trg_generated_reports_immutable
     ON public.generated_reports FOR EACH ROW
     WHEN ((OLD.id, OLD.session_id, OLD.email, OLD.access_token, OLD.report_html, OLD.questionnaire_data, OLD.created_at)
         IS DISTINCT FROM
-        (NEW.id, NEW.session_id, NEW.email, NEW.access_token, NEW.report_html, NEW.questionnaire_data, NEW.created_at))
+        (NEW.id, NEW.session_id, NEW.email, NEW.access_token,
+            -- What the page says goes some time after its end.
+            CASE WHEN NEW.report_html = '(deleted)' AND OLD.expires_at < now() THEN OLD.report_html ELSE NEW.report_html END,
+            NEW.questionnaire_data, NEW.created_at))
     EXECUTE FUNCTION carnivore.refuse_change(
         'id', 'session_id', 'email', 'access_token', 'report_html', 'questionnaire_data', 'created_at');
+CREATE TRIGGER trg_generated_reports_page BEFORE UPDATE OF expires_at ON public.generated_reports
+    FOR EACH ROW WHEN (OLD.report_html = '(deleted)' AND NEW.expires_at > OLD.expires_at)
+    EXECUTE FUNCTION carnivore.refuse_change('expires_at');
+COMMENT ON TRIGGER trg_generated_reports_page ON public.generated_reports IS 'Without its page a report is not opened again.';
 CREATE TRIGGER trg_generated_reports_expiry AFTER UPDATE OF expires_at ON public.generated_reports
     FOR EACH ROW WHEN (OLD.expires_at IS DISTINCT FROM NEW.expires_at)
     EXECUTE FUNCTION carnivore.record_expiry_change();
 COMMENT ON TRIGGER trg_generated_reports_email ON public.generated_reports IS 'The session''s address when none is given.';
-COMMENT ON TRIGGER trg_generated_reports_immutable ON public.generated_reports IS 'A sold report never changes.';
+COMMENT ON TRIGGER trg_generated_reports_immutable ON public.generated_reports IS 'A sold report never changes; its page may go after its end.';
 COMMENT ON TRIGGER trg_generated_reports_expiry ON public.generated_reports IS 'Records each change of the expiry.';
 
 CREATE TRIGGER trg_report_expiry_changes_append_only BEFORE UPDATE OR DELETE ON public.report_expiry_changes

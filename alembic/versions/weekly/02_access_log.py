@@ -295,17 +295,28 @@ REVOKE ALL ON FUNCTION carnivore.refuse_report(text), public.check_report(text),
 GRANT EXECUTE ON FUNCTION public.check_report(text), public.open_report(text, text, text) TO PUBLIC;
 """
 
-# Expired reports take their accesses along. In UTC a day of the grace has 24 hours, whatever the session's clocks do.
+# A report stays while the log has an access of it: the trail goes to the archive first, and without an archive it stays.
+# Its page, which is what it says of a person, goes by a rule of its own. In UTC a day of the grace has 24 hours, whatever the session's clocks do.
 JOBS = """
 CREATE VIEW carnivore.due_reports WITH (security_invoker = true) AS
 SELECT report.id, report.expires_at FROM public.generated_reports AS report
-WHERE report.expires_at < now() - nullif(current_setting('carnivore.reports_grace', true), '')::interval;
-COMMENT ON VIEW carnivore.due_reports IS 'Reports that expired longer ago than the setting carnivore.reports_grace; none without it.';
+WHERE report.expires_at < now() - nullif(current_setting('carnivore.reports_grace', true), '')::interval
+    AND NOT EXISTS (SELECT FROM public.report_access_log AS access WHERE access.report_id = report.id);
+COMMENT ON VIEW carnivore.due_reports IS 'Reports that expired longer ago than the setting carnivore.reports_grace, and whose accesses are all in the archive; none without the setting.';
 COMMENT ON COLUMN carnivore.due_reports.id IS 'The report.';
 COMMENT ON COLUMN carnivore.due_reports.expires_at IS 'When its access ended.';
 REVOKE ALL ON carnivore.due_reports FROM PUBLIC, anon, authenticated, service_role;
 
-CREATE FUNCTION public.delete_expired_reports(batch integer, grace interval) RETURNS integer
+CREATE VIEW carnivore.due_report_pages WITH (security_invoker = true) AS
+SELECT report.id, report.expires_at FROM public.generated_reports AS report
+WHERE report.expires_at < now() - nullif(current_setting('carnivore.pages_grace', true), '')::interval
+    AND report.report_html <> '(deleted)';
+COMMENT ON VIEW carnivore.due_report_pages IS 'Reports that expired longer ago than the setting carnivore.pages_grace and still have their page; none without it.';
+COMMENT ON COLUMN carnivore.due_report_pages.id IS 'The report.';
+COMMENT ON COLUMN carnivore.due_report_pages.expires_at IS 'When its access ended.';
+REVOKE ALL ON carnivore.due_report_pages FROM PUBLIC, anon, authenticated, service_role;
+
+CREATE FUNCTION public.delete_report_pages(batch integer, grace interval) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
     due bigint[];
@@ -313,21 +324,47 @@ BEGIN
     IF grace IS NULL OR grace < interval '0' THEN
         RAISE EXCEPTION 'the grace must not be negative' USING ERRCODE = 'check_violation', CONSTRAINT = 'grace_not_negative';
     END IF;
-    PERFORM set_config('carnivore.reports_grace', grace::text, true);
-    due := ARRAY(SELECT d.id FROM carnivore.due_reports AS d
+    PERFORM set_config('carnivore.pages_grace', grace::text, true);
+    due := ARRAY(SELECT d.id FROM carnivore.due_report_pages AS d
         ORDER BY d.expires_at, d.id LIMIT batch FOR UPDATE SKIP LOCKED);
-    DELETE FROM public.generated_reports AS r WHERE r.id = ANY (due);
+    UPDATE public.generated_reports AS r SET report_html = '(deleted)' WHERE r.id = ANY (due);
     RETURN cardinality(due);
 END
 $$;
-COMMENT ON FUNCTION public.delete_expired_reports(integer, interval) IS 'Deletes up to batch reports that expired longer than grace ago, with their accesses, oldest first; returns how many.';
+COMMENT ON FUNCTION public.delete_report_pages(integer, interval) IS 'Deletes the pages of up to batch reports that expired longer than grace ago, oldest first; their rows stay. Returns how many.';
+REVOKE ALL ON FUNCTION public.delete_report_pages(integer, interval) FROM PUBLIC, anon, authenticated, service_role;
+GRANT EXECUTE ON FUNCTION public.delete_report_pages(integer, interval) TO service_role;
+
+CREATE FUNCTION public.delete_expired_reports(batch integer, grace interval) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+    due bigint[];
+    gone integer;
+BEGIN
+    IF grace IS NULL OR grace < interval '0' THEN
+        RAISE EXCEPTION 'the grace must not be negative' USING ERRCODE = 'check_violation', CONSTRAINT = 'grace_not_negative';
+    END IF;
+    PERFORM set_config('carnivore.reports_grace', grace::text, true);
+    due := ARRAY(SELECT d.id FROM carnivore.due_reports AS d
+        ORDER BY d.expires_at, d.id LIMIT batch FOR UPDATE SKIP LOCKED);
+    -- Looked for again now that nobody can add an access to them.
+    DELETE FROM public.generated_reports AS r WHERE r.id = ANY (due)
+        AND NOT EXISTS (SELECT FROM public.report_access_log AS access WHERE access.report_id = r.id);
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    RETURN gone;
+END
+$$;
+COMMENT ON FUNCTION public.delete_expired_reports(integer, interval) IS 'Deletes up to batch reports that expired longer than grace ago and have no access in the log any more, oldest first; returns how many.';
 REVOKE ALL ON FUNCTION public.delete_expired_reports(integer, interval) FROM PUBLIC, anon, authenticated, service_role;
 GRANT EXECUTE ON FUNCTION public.delete_expired_reports(integer, interval) TO service_role;
 
-INSERT INTO carnivore.jobs (job, area, position, description, options, call, due) VALUES
-    ('fold', 'weekly', 200, 'access counts folded', '{}', 'SELECT public.fold_report_access($1)', NULL),
+INSERT INTO carnivore.jobs (job, area, position, description, options, call, due, held) VALUES
+    ('fold', 'weekly', 200, 'access counts folded', '{}', 'SELECT public.fold_report_access($1)', NULL, NULL),
     ('reports', 'weekly', 500, 'reports expired longer than the grace', '{"reports_grace": "90 days"}',
-        'SELECT public.delete_expired_reports($1, ($3 ->> ''reports_grace'')::interval)', 'SELECT count(*) FROM carnivore.due_reports');
+        'SELECT public.delete_expired_reports($1, ($3 ->> ''reports_grace'')::interval)', 'SELECT count(*) FROM carnivore.due_reports',
+        'SELECT count(*) FROM public.generated_reports AS r WHERE r.expires_at < now() - nullif(current_setting(''carnivore.reports_grace'', true), '''')::interval AND EXISTS (SELECT FROM public.report_access_log AS l WHERE l.report_id = r.id)'),
+    ('report_pages', 'weekly', 510, 'pages of reports expired longer than their grace', '{"pages_grace": "90 days"}',
+        'SELECT public.delete_report_pages($1, ($3 ->> ''pages_grace'')::interval)', 'SELECT count(*) FROM carnivore.due_report_pages', NULL);
 """
 
 
@@ -354,8 +391,10 @@ def downgrade() -> None:
         SET access_count = counts.access_count, last_accessed_at = counts.last_accessed_at
         FROM public.report_access_counts AS counts
         WHERE counts.report_id = report.id AND counts.access_count <> report.access_count;
-        DELETE FROM carnivore.jobs WHERE job IN ('fold', 'reports');
+        DELETE FROM carnivore.jobs WHERE job IN ('fold', 'reports', 'report_pages');
         DROP FUNCTION public.delete_expired_reports(integer, interval);
+        DROP FUNCTION public.delete_report_pages(integer, interval);
+        DROP VIEW carnivore.due_report_pages;
         DROP VIEW carnivore.due_reports;
         DROP FUNCTION public.open_report(text, text, text);
         DROP FUNCTION public.check_report(text);
