@@ -240,6 +240,15 @@ class StorageError(CarnivoreError):
         super().__init__(f"a file could not be written, read or deleted: {reason}")
 
 
+class FilesOfAnother(StorageError):
+    """The files at a location were written by another database: this one is a copy, or was restored."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "they are another database's; give this one a location of its own, or `carnivore-db adopt-files`"
+        )
+
+
 class ArchiveDamaged(CarnivoreError):
     """An archived file is not what its manifest says. `what` differs: file, manifest, rows or columns."""
 

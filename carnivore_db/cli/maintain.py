@@ -19,6 +19,7 @@ from rich.text import Text
 
 from carnivore_db.cli.terminal import console, explained, problems
 from carnivore_db.database import Database
+from carnivore_db.kit.extras import extra
 from carnivore_db.operations import maintenance, retention
 from carnivore_db.operations.jobs import Registered
 from carnivore_db.operations.locks import MAINTENANCE, turn
@@ -78,6 +79,29 @@ def cleanup(
         names = {rule.job for rule in retention.rules(db)}
         chosen = [step for step in maintenance.steps(db, _options(db, batch, pause)) if step.job in names]
         _run(db, chosen, as_json)
+
+
+@app.command(name="adopt-files")
+def adopt_files(
+    location: Annotated[
+        list[str] | None,
+        typer.Argument(help="Folders or fsspec URLs; the archive's and the exports' when not given."),
+    ] = None,
+) -> None:
+    """Make the files at a location this database's, after a restore that takes the old one's place.
+
+    Not for a copy beside it: that needs locations of its own. Exit status: 0, or 2 when a location cannot be
+    written.
+    """
+    with extra("exports"):
+        from carnivore_db.kit import storage  # noqa: PLC0415
+    with explained(), closing(Database()) as db:
+        configured = (db.settings.archive_location, db.settings.export_location)
+        with db.engine.connect() as connection:
+            database = storage.database_of(connection)
+        for place in location or [place for place in configured if place is not None]:
+            storage.Storage(place).adopt(database)
+            console.print(f"The files at {place} are this database's now.", markup=False, soft_wrap=True)
 
 
 def _counted(counted: dict[Registered, Due]) -> Table:

@@ -1,6 +1,7 @@
 """Where files lie: a local folder or any other place that fsspec reaches (document 001).
 
-A file is there whole or not at all.
+A file is there whole or not at all. Files belong to the database that wrote them, whose identity lies at the
+top of each location: addresses in rows go along into a restored copy, which must not delete what they name.
 """
 
 import os
@@ -13,8 +14,21 @@ from uuid import uuid4
 
 import fsspec
 from fsspec.core import split_protocol, url_to_fs
+from sqlalchemy import Connection, text
 
-from carnivore_db.errors import CarnivoreError, ConfigurationError, StorageError
+from carnivore_db.errors import CarnivoreError, ConfigurationError, FilesOfAnother, StorageError
+
+OWNER = ".carnivore-db"
+# A dump that is restored is another database, on the same server too; a copy of the server's files is not.
+DATABASE = """
+    SELECT format('%s/%s', system_identifier, oid) FROM pg_control_system(), pg_database
+    WHERE datname = current_database()
+"""
+
+
+def database_of(connection: Connection) -> str:
+    """The identity of a database, for `Storage.claim`."""
+    return str(connection.execute(text(DATABASE)).scalar_one())
 
 
 class Storage:
@@ -40,6 +54,20 @@ class Storage:
         with explained(), self.writing(path) as file:
             file.write(b"")
         delete(self.url(path))
+
+    def claim(self, database: str) -> None:
+        """Note whose files lie here (`database_of`), unless that is known.
+
+        Raises FilesOfAnother, StorageError.
+        """
+        if not self.exists(OWNER):
+            self.adopt(database)
+        refuse_others(self._address, database)
+
+    def adopt(self, database: str) -> None:
+        """Make the files that lie here this database's, whoever wrote them. Raises StorageError."""
+        with explained(), self.writing(OWNER) as file:
+            file.write(database.encode())
 
     @contextmanager
     def writing(self, path: str) -> Iterator[BinaryIO]:
@@ -73,6 +101,27 @@ class Storage:
         """Bytes of a file. Raises StorageError."""
         with explained():
             return int(self._fs.size(f"{self._root}/{path}"))
+
+
+def refuse_others(location: str, database: str) -> None:
+    """Raise FilesOfAnother unless the files at a location are this database's; StorageError."""
+    fs, path = _reach(location)
+    with explained():
+        try:
+            found = fs.cat_file(f"{path}/{OWNER}").decode(errors="replace")
+        except FileNotFoundError:
+            found = None
+    if found != database:
+        raise FilesOfAnother
+
+
+def delete_own(url: str, database: str, *, below: int) -> None:
+    """`delete` a file that lies so many folders and its name below its location, if it is this database's.
+
+    Raises FilesOfAnother, StorageError.
+    """
+    refuse_others(url.rsplit("/", below)[0], database)
+    delete(url)
 
 
 def delete(url: str) -> None:

@@ -14,6 +14,7 @@ from rich.progress import Progress, TaskID
 
 from carnivore_db import kit
 from carnivore_db.cli import exports as commands
+from carnivore_db.kit.storage import OWNER
 from carnivore_db.vocabulary import exports
 from carnivore_db.vocabulary.models import Export
 from tests.cli import running
@@ -83,7 +84,7 @@ def test_nothing_to_do_is_no_failure(exporting: Exporting, folder: Folder) -> No
         options = ["--location", folder.location] if command == "work" else []
         done = run(command, *options, exporting=exporting)
         assert done.exit_code == 0
-    assert list(folder.root.iterdir()) == []
+    assert [path.name for path in folder.root.iterdir()] == [OWNER]
 
 
 def test_a_lost_workers_export_is_taken_again_after_the_lease(exporting: Exporting, folder: Folder) -> None:

@@ -4,6 +4,7 @@ libfaketime around Python hangs its select(). TZ, where it is set, becomes the s
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,13 +21,16 @@ LIBRARIES = (
 
 def main(moment: str, *arguments: str) -> int:
     library = next((path for path in LIBRARIES if Path(path).exists()), None)
-    if library is None:
-        sys.exit("libfaketime is missing: apt-get install faketime")
+    if library is None or shutil.which("cc") is None:
+        sys.exit("libfaketime or a C compiler is missing: apt-get install faketime gcc libc6-dev")
     start = datetime.fromisoformat(moment).replace(tzinfo=UTC)
     seconds = round((start - datetime.now(UTC)).total_seconds())
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)  # the servers run as somebody else
-        wrap(find_postgres(), Path(folder), library, seconds)
+        waiting = str(Path(folder) / "epoll.so")
+        source = str(Path(__file__).with_name("epoll.c"))
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", waiting, source], check=True)
+        wrap(find_postgres(), Path(folder), f"{waiting}:{library}", seconds)
         environment = {
             **os.environ,
             "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
@@ -38,9 +42,9 @@ def main(moment: str, *arguments: str) -> int:
         return subprocess.run(command, env=environment, check=False).returncode
 
 
-def wrap(bindir: Path, folder: Path, library: str, seconds: int) -> None:
+def wrap(bindir: Path, folder: Path, libraries: str, seconds: int) -> None:
     """Programs that start those of `bindir`, elsewhere in time."""
-    clock = f"LD_PRELOAD={library} FAKETIME={seconds:+d} FAKETIME_DONT_FAKE_MONOTONIC=1"
+    clock = f"LD_PRELOAD={libraries} FAKETIME={seconds:+d} FAKETIME_DONT_FAKE_MONOTONIC=1"
     for name in ("initdb", "pg_ctl", "postgres"):
         zone = ' -c timezone="$TZ"' if name == "postgres" and os.environ.get("TZ") else ""
         write(folder / name, f'{clock} exec "{bindir / name}" "$@"{zone}')

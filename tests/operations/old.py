@@ -5,6 +5,8 @@ from typing import Any
 
 import psycopg
 
+from carnivore_db.kit.storage import DATABASE, OWNER
+
 DUE = ("calculator_sessions", "reports", "idle_conversations", "old_logs", "exports")
 # How many there are of each, as `fill` makes them. One report more is old enough, and is held by an access.
 DELETED = dict.fromkeys(DUE, 6)
@@ -88,7 +90,14 @@ def fill(owner: psycopg.Connection, folder: Path, number: int = 3) -> list[Path]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"x")
+    mark(owner, folder)
     return files
+
+
+def mark(owner: psycopg.Connection, folder: Path) -> None:
+    """The files below `folder` are this database's."""
+    (database,) = owner.execute(DATABASE).fetchone() or ("",)
+    (folder / OWNER).write_text(database)
 
 
 # What is left of each kind, without what the jobs themselves log.

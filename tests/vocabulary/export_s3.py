@@ -6,6 +6,8 @@ from uuid import uuid4
 
 import boto3
 
+from carnivore_db.kit.storage import OWNER
+
 S3_SECRET = "s3-hunter2"
 PART = 5 * 2**20
 
@@ -22,9 +24,10 @@ class Bucket:
         self.location = f"s3://{self.name}/exports"
 
     def files(self) -> dict[str, bytes]:
-        """What lies there, by its path below the location."""
+        """What lies there, by its path below the location, but whose it is."""
         listed = self.client.list_objects_v2(Bucket=self.name, Prefix="exports/").get("Contents", [])
-        return {found["Key"].removeprefix("exports/"): self._read(found["Key"]) for found in listed}
+        keys = [found["Key"] for found in listed if found["Key"] != f"exports/{OWNER}"]
+        return {key.removeprefix("exports/"): self._read(key) for key in keys}
 
     def _read(self, key: str) -> bytes:
         content: bytes = self.client.get_object(Bucket=self.name, Key=key)["Body"].read()

@@ -17,6 +17,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from carnivore_db import Database, identity
+from carnivore_db.kit.storage import OWNER
 from carnivore_db.vocabulary import exports
 from carnivore_db.vocabulary.exports.files import COLUMNS
 from carnivore_db.vocabulary.exports.worker import Expired, Outcome, Storage, expire, work
@@ -163,9 +164,10 @@ class Folder:
         self.location = str(self.root)
 
     def files(self) -> dict[str, bytes]:
-        """The whole files that lie there, by their path below the location."""
+        """The whole files that lie there, by their path below the location, but whose they are."""
         found = (path for path in self.root.rglob("*") if path.is_file() and path.suffix != ".part")
-        return {str(path.relative_to(self.root)): path.read_bytes() for path in found}
+        whole = {str(path.relative_to(self.root)): path.read_bytes() for path in found}
+        return {name: content for name, content in whole.items() if name != OWNER}
 
     def put(self, name: str, content: bytes) -> None:
         path = self.root / name

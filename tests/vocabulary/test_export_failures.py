@@ -165,6 +165,7 @@ def test_a_very_long_reason_is_cut(exporting: Exporting, breaking: str) -> None:
 
 
 def test_the_file_of_a_retry_is_whole(exporting: Exporting, folder: Folder, breaking: str) -> None:
+    exporting.work(breaking)  # the location is this database's
     ada, broken = begin(exporting, "csv")
     for left in (0, 2_000, 40_000):
         BreakingSystem.left = left

@@ -87,7 +87,7 @@ def test_nobody_else_on_the_machine_reads_a_local_file(exporting: Exporting, fol
     seen = []
 
     def on_progress(*_: object) -> None:
-        seen.extend((path.name[-4:], path.stat().st_mode & 0o777) for path in folder.root.rglob("*.*"))
+        seen.extend((path.name[-4:], path.stat().st_mode & 0o777) for path in folder.root.rglob("*/*.*"))
 
     exporting.ask(ada)
     (outcome,) = exporting.work(folder.location, on_progress=on_progress)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, Row, text
 
 from carnivore_db.errors import ArchiveDamaged, Busy, CarnivoreError, StorageError, Unavailable
 from carnivore_db.kit import months
-from carnivore_db.kit.storage import Storage
+from carnivore_db.kit.storage import Storage, database_of
 from carnivore_db.operations.archive import parquet
 from carnivore_db.operations.archive.steps import ACCESS_LOG, Archived, OnStep, Run, clear, shown
 from carnivore_db.operations.locks import ARCHIVE, turn
@@ -134,12 +134,14 @@ def archive_due(
             outcome.failed["a restore that was stopped"] = error
         with connection.begin():
             unfinished = connection.execute(_UNFINISHED).all()
+            database = database_of(connection)
             old = due(connection, now=now, access_log_after_days=access_log_after_days, logs=logs)
         broken: CarnivoreError | None = None
         if old and location is not None:
             place = Storage(location)
             try:
                 place.check()  # once, not at every month's end
+                place.claim(database)
             except StorageError as error:
                 broken = error
         begun = {(found.parent, found.month) for found in unfinished}
@@ -154,7 +156,7 @@ def archive_due(
                     if broken is not None:
                         raise broken
                     part = _begin(connection, month, part, place)
-                run = Run(connection, month, part, lock_timeout_ms, on_step)
+                run = Run(connection, month, part, database, lock_timeout_ms, on_step)
                 outcome.done.append(run.finish())
             except Unavailable:
                 raise

@@ -24,6 +24,7 @@ from carnivore_db.operations.archive import parquet
 from carnivore_db.operations.locks import drop_aside, locked
 
 ACCESS_LOG = "public.report_access_log"
+_BELOW = 3  # a file's table, its month, its name
 # What a restore calls the table that it loads.
 MARK = "Being restored from the archive."
 _LEFT = text("""
@@ -98,9 +99,15 @@ class Run:
     """One month on its way, from wherever it is."""
 
     def __init__(
-        self, connection: Connection, month: Any, part: Row[Any], lock_timeout_ms: int, on_step: OnStep
+        self,
+        connection: Connection,
+        month: Any,
+        part: Row[Any],
+        database: str,
+        lock_timeout_ms: int,
+        on_step: OnStep,
     ) -> None:
-        self._connection = connection
+        self._connection, self._database = connection, database
         self._name, self._parent, self._month = month.name, month.parent, month.month
         self._part, self._url, self._detached = part.part, part.file_url, part.detached_at is not None
         self._lock_timeout_ms, self._on_step = lock_timeout_ms, on_step
@@ -130,6 +137,7 @@ class Run:
 
     def _write(self, relation: str) -> None:
         on_rows = self._say("write")
+        storage.refuse_others(self._url.rsplit("/", _BELOW)[0], self._database)
         facts = {
             "table": self._parent,
             "month": f"{self._month:%Y-%m}",
@@ -184,8 +192,8 @@ class Run:
         with self._connection.begin():
             copies = self._connection.execute(_COPIES, {**self._key, "detached": self._aside}).all()
         for copy in copies:
-            storage.delete(copy.file_url)
-            storage.delete(parquet.manifest_url(copy.file_url))
+            for url in (copy.file_url, parquet.manifest_url(copy.file_url)):
+                storage.delete_own(url, self._database, below=_BELOW)
 
     def _drop(self, manifest: parquet.Manifest) -> Archived:
         self._say("drop")

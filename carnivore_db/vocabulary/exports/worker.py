@@ -71,6 +71,7 @@ def work(
     then taken again after its lease.
     """
     storage.check()
+    storage.claim(_database(db))
     while True:
         with db.transaction(identity.service()) as tx:
             given_up = exports.give_up(tx, lease=lease, max_retries=max_retries)
@@ -81,6 +82,11 @@ def work(
         if export is None:
             return
         yield _make(db, storage, export, on_progress)
+
+
+def _database(db: Database) -> str:
+    with db.transaction(identity.service()) as tx:
+        return files.database_of(tx.connection())
 
 
 def _path(export: Export, attempt: int) -> str:
@@ -194,7 +200,7 @@ def expire(db: Database, *, on_file: Callable[[], None] = lambda: None) -> Expir
     Wherever they lie, but for local folders of another machine: these are failures. Safe at any time and in
     any number at once; a second run finds nothing.
     """
-    result = Expired()
+    result, database = Expired(), _database(db)
     last: Export | None = None
     while True:
         with db.transaction(identity.service()) as tx:
@@ -202,7 +208,7 @@ def expire(db: Database, *, on_file: Callable[[], None] = lambda: None) -> Expir
             if due is None:
                 break
             # The file first: after a crash the next run finds the export still due, and no file.
-            if _deleted(due.file_url or "", due.id, result):
+            if _deleted(due.file_url or "", due.id, database, result):
                 exports.expire(tx, due.id)
                 result.exports += 1
             last = due
@@ -213,18 +219,18 @@ def expire(db: Database, *, on_file: Callable[[], None] = lambda: None) -> Expir
             left = exports.next_abandoned(tx, after=url)
             if left is None:
                 return result
-            if _deleted(left, left.rsplit("/", 1)[-1], result):
+            if _deleted(left, left.rsplit("/", 1)[-1], database, result):
                 exports.forget_abandoned(tx, left)
                 result.abandoned += 1
             url = left
         on_file()
 
 
-def _deleted(url: str, name: UUID | str, result: Expired) -> bool:
+def _deleted(url: str, name: UUID | str, database: str, result: Expired) -> bool:
     try:
         if files.elsewhere(url):  # the file would stay there, and nobody would know of it any more
             raise StorageError("its folder is not on this machine")
-        files.delete(url)
+        files.delete_own(url, database, below=2)  # its learner, its name
     except (ConfigurationError, StorageError) as error:
         result.failed[name] = str(error)
         return False

@@ -264,7 +264,7 @@ def test_a_storage_that_fills_up_loses_nothing(archiving: Archiving, monkeypatch
     outcome = archiving.archive()
     assert isinstance(outcome.failed[NAME], errors.StorageError)
     assert "No space left on device" in str(outcome.failed[NAME])
-    assert [path for path in Path(archiving.location).rglob("*") if path.is_file()] == []
+    assert [path for path in Path(archiving.location).rglob("*/*") if path.is_file()] == []
     assert archiving.attached()
     monkeypatch.undo()
     assert_finished(archiving, before, counts, len(ODD) + 20_000)
