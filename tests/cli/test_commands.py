@@ -81,7 +81,7 @@ def test_an_area_is_installed_looked_at_kept_up_and_taken_back_alone(empty: Test
     jobs = {step["job"] for step in json.loads(found["maintain --json"].output)["steps"]}
     assert jobs == {"partitions", "archive", "sizes", *JOBS[area]}
     due = json.loads(found["cleanup --dry-run --json"].output)
-    assert due == dict.fromkeys(DELETING[area], {"due": 0, "held": 0})
+    assert due == {rule: {"due": 0, "held": 0} for rule in DELETING[area]}
     others = [other for other in AREAS if other != area]
     other = found["areas"].output
     assert all(f"{name} " in other for name in AREAS)

@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from carnivore_db import Database
-from carnivore_db.kit.storage import Storage
+from carnivore_db import Database, errors
+from carnivore_db.kit.storage import OWNER, Storage, database_of
 from carnivore_db.vocabulary import exports
 from carnivore_db.vocabulary.exports.worker import Expired, expire, work
 from carnivore_db.vocabulary.models import Export
@@ -257,3 +257,26 @@ def test_what_is_being_written_meanwhile_is_left_alone(exporting: Exporting, fol
     (outcome,) = work(exporting.db, Between(folder.location), on_progress=during)
     assert outcome.status == "completed"
     assert list(folder.files()) == [name_of(outcome.export)]
+
+
+@SLOWLY_IN_S3
+def test_a_copy_of_the_database_deletes_no_file_of_the_first(exporting: Exporting, place: Place) -> None:
+    """Rows and their addresses go along into a restored backup; the files are still the first one's."""
+    (export,) = due(exporting, place, 1)
+    (lost,) = made(exporting, place, 1)
+    exporting.owner.execute("DELETE FROM vocabulary.users WHERE id = %s", [lost.user_id])
+    before = place.files()
+    place.put(OWNER, b"1/2")
+    refused = exporting.expire()
+    assert (refused.exports, refused.abandoned, len(refused.failed)) == (0, 0, 2)
+    assert all("another database's" in problem for problem in refused.failed.values())
+    with pytest.raises(errors.FilesOfAnother):
+        exporting.work(place.location)
+    assert place.files() == before
+    assert exporting.row(export.id)["status"] == "completed"
+    place.remove(OWNER)  # nor does it where nobody says whose they are
+    assert len(exporting.expire().failed) == 2
+    with exporting.db.engine.connect() as connection:
+        Storage(place.location).adopt(database_of(connection))
+    assert exporting.expire() == Expired(exports=1, abandoned=1)
+    assert place.files() == {}

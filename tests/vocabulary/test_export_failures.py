@@ -103,6 +103,7 @@ def begin(exporting: Exporting, *types: ExportType) -> tuple[Any, ...]:
 def test_a_failed_export_leaves_no_file_and_the_next_one_goes_on(
     exporting: Exporting, folder: Folder, breaking: str, export_type: ExportType, left: int | None
 ) -> None:
+    exporting.work(breaking)  # the location is this database's
     _, broken, next_one = begin(exporting, export_type, "json")
     if left is None:
         mend()

@@ -11,13 +11,14 @@
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from carnivore_db.errors import ArchiveDamaged, StorageError
+from carnivore_db.errors import ArchiveDamaged, FilesOfAnother, StorageError
 from carnivore_db.kit import months, storage
 from carnivore_db.operations import analytics
 from carnivore_db.operations.archive import parquet
@@ -193,7 +194,8 @@ class Run:
             copies = self._connection.execute(_COPIES, {**self._key, "detached": self._aside}).all()
         for copy in copies:
             for url in (copy.file_url, parquet.manifest_url(copy.file_url)):
-                storage.delete_own(url, self._database, below=_BELOW)
+                with suppress(FilesOfAnother):  # a copy's: it forgets them, and they stay
+                    storage.delete_own(url, self._database, below=_BELOW)
 
     def _drop(self, manifest: parquet.Manifest) -> Archived:
         self._say("drop")

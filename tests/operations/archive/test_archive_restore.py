@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from carnivore_db import errors
+from carnivore_db.kit.storage import OWNER
+from carnivore_db.operations.archive.run import archive_due
 from carnivore_db.operations.verify.checks import verify
 from carnivore_db.schema.areas import AREAS, schemas
 from carnivore_db.schema.diff import compare
@@ -251,3 +253,21 @@ def test_what_a_stopped_restore_left_is_in_nobodys_way(archiving: Archiving) -> 
     before = archiving.everything()
     assert [done.rows for done in archiving.archive().done] == [1]
     assert archiving.everything() == before
+
+
+def test_a_copy_neither_deletes_nor_overwrites_the_files_of_the_first(archiving: Archiving) -> None:
+    """The month that a copy restores and archives again is the first one's only copy of its rows."""
+    archiving.odd_month()
+    archiving.archive()
+    month = Path(archiving.location) / ACCESSES / "2024_02"
+    before = {path.name: path.read_bytes() for path in month.iterdir()}
+    owner = Path(archiving.location) / OWNER
+    owner.write_text("1/2")
+    archiving.restore(keep=timedelta(0))  # to read them does no harm
+    refused = archiving.archive()
+    assert isinstance(refused.failed[NAME], errors.FilesOfAnother)
+    assert {path.name: path.read_bytes() for path in month.iterdir()} == before
+    # With a location of its own it archives there, and leaves the first one's alone all the same.
+    assert archive_due(archiving.engine, archiving.location + "-copy", now=NOW).failed == {}
+    assert {path.name: path.read_bytes() for path in month.iterdir()} == before
+    assert archiving.restore().rows == len(ODD)
