@@ -18,6 +18,7 @@ from carnivore_db.connection.requirements import unpooled
 from carnivore_db.errors import ConfigurationError
 from carnivore_db.operations.verify.checks import verify as run_verify
 from carnivore_db.operations.verify.render import render
+from carnivore_db.operations.verify.repair import repair as run_repair
 from carnivore_db.schema import migrations
 from carnivore_db.schema.areas import AREAS, Area
 from carnivore_db.settings import Settings
@@ -154,6 +155,37 @@ def verify(
     else:
         render(report, console)
     raise typer.Exit(0 if report.ok else 1)
+
+
+@app.command()
+def repair(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be mended, and do nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Put back rights, policies, triggers, functions, comments, ids and counters as the revisions state them.
+
+    For a restored database. All or nothing; tables, columns, constraints and indexes are told and left.
+    Exit status: 0 as it should be now, 1 differences are left, 2 could not be mended.
+    """
+    with explained():
+        settings = Settings()
+        with unpooled(settings.url).connect() as connection:
+            found = run_repair(connection, ignore=settings.verify_ignore)
+            if not dry_run:
+                connection.commit()
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2))
+    else:
+        for one in found.done:
+            typer.echo(f"{one.what}\n    {one.statement}")
+        typer.echo(
+            f"{'Would be mended' if dry_run else 'Mended'}: {len(found.done)}. Left: {len(found.left)}."
+        )
+        for line in found.left:
+            typer.echo(f"  {line}")
+    raise typer.Exit(1 if found.left else 0)
 
 
 @app.command()

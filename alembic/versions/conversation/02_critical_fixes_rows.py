@@ -357,7 +357,9 @@ def downgrade() -> None:
         DO $$
         BEGIN
             IF EXISTS (SELECT FROM pg_catalog.pg_extension
-                WHERE extname = 'citext' AND obj_description(oid, 'pg_extension') LIKE 'carnivore_db:%')
+                -- Where a superuser restored the database it is the superuser's, and stays.
+                WHERE extname = 'citext' AND obj_description(oid, 'pg_extension') LIKE 'carnivore_db:%'
+                    AND pg_has_role(extowner, 'USAGE'))
             THEN
                 DROP EXTENSION citext;
             END IF;

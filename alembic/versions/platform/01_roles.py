@@ -219,11 +219,14 @@ def downgrade() -> None:
         DO $$
         BEGIN
             IF EXISTS (SELECT FROM pg_catalog.pg_extension
-                WHERE extname = 'pgcrypto' AND obj_description(oid, 'pg_extension') LIKE 'carnivore_db:%')
+                WHERE extname = 'pgcrypto' AND obj_description(oid, 'pg_extension') LIKE 'carnivore_db:%'
+                    AND pg_has_role(extowner, 'USAGE'))
             THEN
                 DROP EXTENSION pgcrypto;
             END IF;
-            IF obj_description(to_regnamespace('extensions'), 'pg_namespace') LIKE 'carnivore_db:%' THEN
+            IF obj_description(to_regnamespace('extensions'), 'pg_namespace') LIKE 'carnivore_db:%'
+                AND NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extnamespace = to_regnamespace('extensions'))
+            THEN
                 DROP SCHEMA extensions;
             END IF;
         END
