@@ -357,7 +357,7 @@ def downgrade() -> None:
         DO $$
         BEGIN
             IF EXISTS (SELECT FROM pg_catalog.pg_extension
-                -- Where a superuser restored the database it is the superuser's, and stays.
+                -- A superuser who restored the database owns it: it stays.
                 WHERE extname = 'citext' AND obj_description(oid, 'pg_extension') LIKE 'carnivore_db:%'
                     AND pg_has_role(extowner, 'USAGE'))
             THEN
