@@ -81,7 +81,7 @@ def test_the_printed_sql_goes_on_from_a_revision(plain_empty: TestDatabase) -> N
 @pytest.mark.parametrize(("direction", "revisions"), [("upgrade", "head"), ("downgrade", "head:base")])
 def test_the_printed_sql_is_plain_sql(direction: str, revisions: str) -> None:
     script = printed(direction, revisions)
-    percent = {"upgrade": "RAISE NOTICE 'role % was", "downgrade": "LIKE 'carnivore_db:%')"}
+    percent = {"upgrade": "RAISE NOTICE 'role % was", "downgrade": "LIKE 'carnivore_db:%'"}
     assert percent[direction] in script  # not doubled, as for a driver
     assert "%(" not in script
     # One transaction for each revision, so that a failure in the middle leaves a whole revision; around what

@@ -9,7 +9,6 @@ from carnivore_db import Database
 from tests.operations.archive.archiving import Archiving
 from tests.support.databases import TestDatabase
 
-
 # Months that a test does not make itself must not be due, whatever year it is.
 _OLD = """
     DO $$

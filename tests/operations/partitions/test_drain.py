@@ -39,7 +39,7 @@ def test_a_row_of_2031_and_one_of_no_month_find_their_partition(
     database: TestDatabase, owner: psycopg.Connection, migrating: Database
 ) -> None:
     (report,) = made(database, 1)
-    forget(owner, month(), month(1))
+    forget(owner, month(-1), month(), month(1))
     person = sign_up(owner)
     moments = [inside(FAR), inside(month(-1)), inside(month(-1), 20), inside(month()), inside(month(1))]
     access(owner, report, *moments)
