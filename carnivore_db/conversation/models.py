@@ -101,7 +101,7 @@ class Profile(Base):
         ),
         in_range("deleted_at"),
         UniqueConstraint("email"),
-        Index("idx_profiles_email", "email", postgresql_ops={"email": "text_ops"}),
+        Index("idx_profiles_email", "email", unique=True, postgresql_ops={"email": "text_ops"}),
         Index("idx_profiles_week_reset", "week_reset_date"),
         {"schema": SCHEMA, "comment": "A person of the chat; id is what auth.uid() returns for them."},
     )

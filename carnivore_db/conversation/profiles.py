@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import Text, cast, func, select, text, update
 from sqlalchemy.orm import Session
 
 from carnivore_db.conversation.models import Profile
@@ -59,7 +59,7 @@ def get(tx: Session, user_id: UUID) -> Profile:
 @validated
 def find_by_email(tx: Session, email: Email) -> Profile | None:
     """The profile of this address, in whatever case, or None."""
-    return first(tx, select(Profile).where(Profile.email == email))
+    return first(tx, select(Profile).where(cast(Profile.email, Text) == email))
 
 
 @validated

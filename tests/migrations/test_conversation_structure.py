@@ -79,7 +79,7 @@ CHANGED = {
     ),
     "scenarios_title_key": (None, "btree (title) UNIQUE"),
     "profiles_email_key": (None, "btree (email) UNIQUE"),
-    "idx_profiles_email": ("btree (email)", "btree (email text_ops)"),
+    "idx_profiles_email": ("btree (email)", "btree (email text_ops) UNIQUE"),
 }
 
 

@@ -229,6 +229,17 @@ def nobody_has_a_profile_without_an_address_of_their_own(s: Session) -> None:
                 assert found == ("conversation", "profiles", "email")
 
 
+@promise(f"{PROFILES} email collation idx_profiles_email")
+def addresses_are_one_in_whatever_case_where_the_locale_thinks_otherwise(s: Session) -> None:
+    """As in a Turkish one, where citext takes I and i for two letters."""
+    s.superuser.allows(f"ALTER TABLE {PROFILES} DROP CONSTRAINT profiles_email_key")
+    change = f"UPDATE {PROFILES} SET email = %s WHERE id = '{EVE}'"
+    taken = {"sqlstate": "23505", "constraint": "idx_profiles_email"}
+    for persona in OWNERS:
+        s.as_(persona).refused(change, ["ADA@Example.COM"], **taken)
+        s.as_(persona).allows(change, ["EVE@example.com"], rows=1)
+
+
 @promise(f"begin_profile {PROFILES} clause")
 def a_new_profile_takes_no_counts_and_no_week_from_anybody(s: Session) -> None:
     row = (

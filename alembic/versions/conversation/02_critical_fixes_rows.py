@@ -113,7 +113,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     -- Logins belong to the whole project: by telephone or without a name, one is none of the chat's.
     INSERT INTO conversation.profiles (id, email)
-    SELECT NEW.id, NEW.email WHERE NEW.email COLLATE "C" ~ '^[!-~]+$' ON CONFLICT (email) DO NOTHING;
+    SELECT NEW.id, NEW.email WHERE NEW.email COLLATE "C" ~ '^[!-~]+$' ON CONFLICT DO NOTHING;
     IF NOT FOUND AND current_setting('carnivore.profile_required', true) = 'on' THEN
         RAISE EXCEPTION 'a profile needs an e-mail address of its own'
             USING ERRCODE = 'check_violation', CONSTRAINT = 'email_not_empty',
@@ -261,8 +261,9 @@ $$;
 DROP INDEX conversation.idx_profiles_email;
 ALTER TABLE conversation.profiles ADD CONSTRAINT profiles_email_key UNIQUE (email);
 COMMENT ON INDEX conversation.profiles_email_key IS 'One person, one address, in whatever case.';
-CREATE INDEX idx_profiles_email ON conversation.profiles (email text_ops);
-COMMENT ON INDEX conversation.idx_profiles_email IS 'Lookup by address where = is that of text.';
+-- citext folds case by the database's own locale, where a Turkish I is no i; text asks the column's collation.
+CREATE UNIQUE INDEX idx_profiles_email ON conversation.profiles (email text_ops);
+COMMENT ON INDEX conversation.idx_profiles_email IS 'The same in every locale; lookup where = is that of text.';
 COMMENT ON COLUMN conversation.profiles.email IS 'The person''s address; case does not matter.';
 COMMENT ON COLUMN conversation.profiles.week_reset_date IS 'The Monday (00:00 UTC) when the week''s count begins anew.';
 COMMENT ON COLUMN conversation.profiles.completed_scenario_count IS 'Completed sessions; a trigger''s.';
