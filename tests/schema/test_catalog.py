@@ -403,6 +403,22 @@ def test_verify_sees_what_makes_row_security_void(connection: sa.Connection, cha
     assert any(VOID[change] in line for line in looked_at(connection).sections[6].differences)
 
 
+def test_verify_sees_a_library_that_sorts_otherwise_by_now(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(
+        "UPDATE pg_collation SET collversion = '0' WHERE collname = 'case_insensitive';"
+        " UPDATE pg_database SET datcollversion = '0' WHERE datname = current_database()"
+    )
+    told = "\n".join(looked_at(connection).sections[-1].differences)
+    assert "REINDEX INDEX CONCURRENTLY conversation.idx_profiles_email; " in told
+    assert "ALTER COLLATION conversation.case_insensitive REFRESH VERSION" in told
+    # The C locale has no version that could change.
+    versioned = (
+        "SELECT pg_database_collation_actual_version(oid) FROM pg_database WHERE datname = 'template1'"
+    )
+    version = connection.exec_driver_sql(versioned).scalar()
+    assert ("REFRESH COLLATION VERSION" in told) == (version is not None)
+
+
 def test_a_column_that_old_rows_leave_empty_is_not_as_it_should_be(connection: sa.Connection) -> None:
     connection.exec_driver_sql(f"ALTER TABLE {USERS} ALTER email DROP NOT NULL")
     if connection.dialect.server_version_info >= (18,):  # type: ignore[operator]

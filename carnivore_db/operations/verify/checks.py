@@ -139,7 +139,8 @@ def verify(
             probes.default_partition_rows(connection, ours),
         )
         sections += [_insert(connection, server, model), _statistics(connection, model, live)]
-        sections.append(_status(sections, server, areas, probes.jobs(connection)))
+        changed = probes.collations(connection, list(live["schemas"]))
+        sections.append(_status(sections, server, areas, probes.jobs(connection), changed))
     return Report(now, sections)
 
 
@@ -237,6 +238,7 @@ def _status(
     server: Mapping[str, Any],
     areas: list[AreaState] | Refused,
     jobs: list[dict[str, Any]] | Refused,
+    collations: Sequence[str],
 ) -> Section:
     differing = [s for s in sections if s.status == "differs"]
     summary = [f"section {s.number} ({s.title}): {len(s.differences)}" for s in differing]
@@ -250,6 +252,7 @@ def _status(
             for state in areas
             if not state.current
         ]
+    summary += collations
     summary += [_overdue(job) for job in jobs if job["overdue"]] if isinstance(jobs, list) else []
     facts = {
         **server,

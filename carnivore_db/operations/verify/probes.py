@@ -90,6 +90,23 @@ _JOBS = """
 _ARCHIVED = text("SELECT parent, month FROM carnivore.archived_partitions WHERE detached_at IS NOT NULL")
 
 
+# A library that sorts otherwise than when an index was built finds rows no more, and takes doubles.
+_COLLATIONS = text("""
+    SELECT format('the database''s collation was version %s and is %s: REINDEX DATABASE %I;'
+            ' ALTER DATABASE %3$I REFRESH COLLATION VERSION',
+            datcollversion, pg_database_collation_actual_version(oid), datname)
+    FROM pg_database WHERE datname = current_database()
+        AND datcollversion <> pg_database_collation_actual_version(oid)
+    UNION ALL
+    SELECT format('collation %s was version %s and is %s: %sALTER COLLATION %1$s REFRESH VERSION',
+            CAST(c.oid AS regcollation), c.collversion, pg_collation_actual_version(c.oid),
+            (SELECT string_agg(format('REINDEX INDEX CONCURRENTLY %s; ', CAST(indexrelid AS regclass)), '')
+            FROM pg_index WHERE c.oid = ANY (indcollation)))
+    FROM pg_collation AS c JOIN pg_namespace AS n ON n.oid = collnamespace
+    WHERE nspname = ANY(:schemas) AND c.collversion <> pg_collation_actual_version(c.oid)
+""")
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """The database said no: why."""
@@ -146,6 +163,12 @@ def schemas(connection: Connection, model: Snapshot) -> list[str]:
 def jobs(connection: Connection) -> list[dict[str, Any]] | Refused:
     """The scheduled jobs by name: when each last ended well, its last error, and whether it is overdue."""
     return attempt(connection, lambda: [dict(row) for row in connection.execute(text(_JOBS)).mappings()])
+
+
+def collations(connection: Connection, schemas: list[str]) -> list[str]:
+    """Collations whose library changed since their indexes were built, and what to do."""
+    found = attempt(connection, lambda: list(connection.scalars(_COLLATIONS, {"schemas": schemas})))
+    return [] if isinstance(found, Refused) else found
 
 
 def archived_months(connection: Connection) -> set[tuple[str, date]]:
