@@ -181,7 +181,7 @@ def what_counts_nothing_leaves_a_profile_alone_and_what_counts_is_counted_once(s
         " SELECT 0 ORDER BY 1 DESC LIMIT 1"
     )
     for statement, times in (
-        (OF.format(f"started_at = {MONDAY} - interval '1 year'", SCENE_A), 0),
+        (OF.format("started_at = started_at - interval '1 year'", SCENE_A), 0),
         (OF.format("is_completed = true, completed_at = completed_at", SCENE_A), 0),
         (OF.format("last_activity_at = now()", SCENE_A), 0),
         (OF.format(f"completed_at = {MONDAY}", SCENE_A), 1),

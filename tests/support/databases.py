@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ APPLICATION = "carnivore_app"
 _MEMORY = Path("/dev/shm")  # noqa: S108 - LocalPostgres makes a private directory there
 _ROOM = 8 * 2**30
 _numbers = itertools.count()
+_MONTHS: dict[str, str] = {}  # in which each template was made
+
+
+def _this_month() -> str:
+    return f"{datetime.now(UTC):%Y-%m}"
 
 
 def in_memory() -> Path | None:
@@ -57,6 +63,7 @@ class Shape:
             connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(dbname)))
 
     def migrate(self, dbname: str) -> None:
+        _MONTHS[dbname] = _this_month()
         migrations.upgrade(self.url(dbname, self.migrator))
         if self.name == "plain":
             with psycopg.connect(self.server.dsn(dbname), autocommit=True) as connection:
@@ -84,7 +91,18 @@ class Shape:
             maintenance_dbname="postgres",
         )
         with janitor:
-            yield TestDatabase(self, janitor.dbname)
+            made = TestDatabase(self, janitor.dbname)
+            if _MONTHS.get(template or "") not in {None, _this_month()}:
+                self._add_month(made)
+            yield made
+
+    def _add_month(self, made: "TestDatabase") -> None:
+        """The month's last night passed since the template was made: it lacks the last of those ahead."""
+        with made.connect(self.migrator, autocommit=True) as connection:
+            connection.execute(
+                "SELECT carnivore.create_partition(CAST(parent AS regclass), CAST(date_trunc('month', now())"
+                " + interval '3 months' AS date)) FROM carnivore.partitioned_tables"
+            )
 
 
 @dataclass(frozen=True)
@@ -108,7 +126,8 @@ class TestDatabase:
     def connect(self, user: str | None = None, *, autocommit: bool = False) -> psycopg.Connection:
         """A plain psycopg connection, the superuser's unless `user` says otherwise."""
         server = self.shape.server if user is None else replace(self.shape.server, user=user)
-        return psycopg.connect(server.dsn(self.name), autocommit=autocommit)
+        # In UTC wherever the server is, as the package's own connections are.
+        return psycopg.connect(server.dsn(self.name), autocommit=autocommit, options="-c timezone=UTC")
 
 
 def empty(database: TestDatabase, schema: str | None, *, but: set[str] | None = None) -> None:

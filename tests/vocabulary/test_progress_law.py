@@ -38,7 +38,7 @@ def tx(connection: psycopg.Connection) -> Iterator[psycopg.Connection]:
 
 def learn(tx: psycopg.Connection, ended_at: str | None, who: str = "ada", **columns: object) -> None:
     """A session of half an hour at least, a noon in 2028 unless told otherwise."""
-    given = {"session_type": "qa", "ended_at": ended_at, "started_at": "2028-01-01", **columns}
+    given = {"session_type": "qa", "ended_at": ended_at, "started_at": "2026-01-01", **columns}
     tx.execute(
         f"INSERT INTO vocabulary.sessions (user_id, {', '.join(given)})"
         f" SELECT id, {', '.join(['%s'] * len(given))} FROM vocabulary.users WHERE username = %s",
@@ -106,7 +106,7 @@ def test_an_ended_session_counts_once_however_often_it_is_ended(tx: psycopg.Conn
     learn(tx, None, qa_attempts=8, qa_correct=5, images_processed=2)
     counted = "total_sessions, total_questions_answered, total_time_spent_minutes, average_accuracy::float"
     assert progress(tx, counted) == (0, 0, 0, 0)
-    for moment in ("2028-01-01 00:30+00", "2028-01-01 00:40+00", "2028-01-01 00:40+00"):
+    for moment in ("2026-01-01 00:30+00", "2026-01-01 00:40+00", "2026-01-01 00:40+00"):
         tx.execute("UPDATE vocabulary.sessions SET ended_at = %s", [moment])
     assert progress(tx, counted) == (1, 8, 40, 62.5)
     assert progress(tx, counted, "grace") == (0, 0, 0, 0)
@@ -114,13 +114,13 @@ def test_an_ended_session_counts_once_however_often_it_is_ended(tx: psycopg.Conn
 
 
 def test_an_earlier_session_of_the_latest_day_moves_no_moment_back(tx: psycopg.Connection) -> None:
-    learn(tx, "2028-01-01 20:00+00", qa_attempts=1, descriptions_generated=1, vocabulary_learned=1)
-    learn(tx, "2028-01-01 19:00+00", qa_attempts=1, descriptions_generated=1, vocabulary_learned=1)
+    learn(tx, "2026-01-01 20:00+00", qa_attempts=1, descriptions_generated=1, vocabulary_learned=1)
+    learn(tx, "2026-01-01 19:00+00", qa_attempts=1, descriptions_generated=1, vocabulary_learned=1)
     progress_law.assert_holds(tx)
 
 
 def test_a_session_counts_for_whom_it_belongs_to(tx: psycopg.Connection) -> None:
-    learn(tx, "2028-01-01 00:30+00", phrases_saved=3)
+    learn(tx, "2026-01-01 00:30+00", phrases_saved=3)
     ada = "SELECT id FROM vocabulary.users WHERE username = 'ada'"
     grace = "SELECT id FROM vocabulary.users WHERE username = 'grace'"
     for owner, counts in {grace: (0, 3), "NULL": (0, 0), ada: (3, 0)}.items():
@@ -133,7 +133,7 @@ def test_a_session_counts_for_whom_it_belongs_to(tx: psycopg.Connection) -> None
 
 
 def test_a_learners_sessions_leave_everybody_elses_row_alone(tx: psycopg.Connection) -> None:
-    learn(tx, "2028-01-01 00:30+00", "grace")
+    learn(tx, "2026-01-01 00:30+00", "grace")
     before = progress(tx, "progress.*, progress.xmin, progress.ctid", "grace")
     learn(tx, "2028-01-02 00:30+00", "ada")
     tx.execute("UPDATE vocabulary.sessions SET qa_attempts = 4 WHERE ended_at > '2028-01-02'")
@@ -143,7 +143,7 @@ def test_a_learners_sessions_leave_everybody_elses_row_alone(tx: psycopg.Connect
 
 
 def test_without_sessions_there_is_no_progress(tx: psycopg.Connection) -> None:
-    learn(tx, "2028-01-01 00:30+00", "ada", qa_attempts=3)
+    learn(tx, "2026-01-01 00:30+00", "ada", qa_attempts=3)
     learn(tx, "2028-01-05 00:30+00", "grace", vocabulary_learned=1)
     tx.execute("TRUNCATE vocabulary.sessions")
     assert progress(tx, "total_sessions, total_questions_answered, last_activity_at") == (0, 0, None)
@@ -154,17 +154,17 @@ def test_without_sessions_there_is_no_progress(tx: psycopg.Connection) -> None:
 def test_a_total_beyond_an_integer_is_refused_and_loses_nothing(
     tx: psycopg.Connection, *, ended_before: bool
 ) -> None:
-    learn(tx, "2028-01-01 00:30+00" if ended_before else None, images_processed=7)
+    learn(tx, "2026-01-01 00:30+00" if ended_before else None, images_processed=7)
     tx.execute(
         "INSERT INTO vocabulary.sessions (user_id, session_type, started_at, ended_at, images_processed)"
-        " SELECT id, 'mixed', '2028-01-01', '2028-01-01 00:10+00', 100000"
+        " SELECT id, 'mixed', '2026-01-01', '2026-01-01 00:10+00', 100000"
         " FROM vocabulary.users, generate_series(1, 21474) WHERE username = 'ada'"
     )
     before = progress_law.see(tx)
     assert progress(tx, "total_images") == (2_147_400_000 + 7 * ended_before,)
     with pytest.raises(errors.NumericValueOutOfRange), tx.transaction():
         tx.execute(
-            "UPDATE vocabulary.sessions SET images_processed = 100000, ended_at = '2028-01-01 01:00+00'"
+            "UPDATE vocabulary.sessions SET images_processed = 100000, ended_at = '2026-01-01 01:00+00'"
             " WHERE images_processed = 7"
         )
     assert progress_law.see(tx) == before
@@ -172,7 +172,7 @@ def test_a_total_beyond_an_integer_is_refused_and_loses_nothing(
 
 
 def test_recomputing_finds_nothing_where_the_law_holds(tx: psycopg.Connection) -> None:
-    learn(tx, "2028-01-01 00:30+00", qa_attempts=3)
+    learn(tx, "2026-01-01 00:30+00", qa_attempts=3)
     before = progress(tx, "progress.*, progress.ctid")
     assert progress_law.recomputed(tx) == []
     assert progress(tx, "progress.*, progress.ctid") == before  # nothing was written either
@@ -187,8 +187,8 @@ WRONG = {
 
 @pytest.mark.parametrize("column", progress_law.COUNTED)
 def test_recomputing_says_what_differs_and_repairs_it(tx: psycopg.Connection, column: str) -> None:
-    learn(tx, "2028-01-01 00:30+00", qa_attempts=3, qa_correct=2, vocabulary_learned=1)
-    learn(tx, "2028-01-01 00:40+00", "grace")
+    learn(tx, "2026-01-01 00:30+00", qa_attempts=3, qa_correct=2, vocabulary_learned=1)
+    learn(tx, "2026-01-01 00:40+00", "grace")
     ((ada, right),) = tx.execute(
         f"SELECT user_id, to_jsonb(progress) ->> '{column}' FROM vocabulary.user_progress AS progress"
         " JOIN vocabulary.users AS learner ON learner.id = user_id WHERE username = 'ada'"
@@ -255,7 +255,7 @@ KEEPERS = {
 def test_the_law_check_notices_a_missing_trigger(
     tx: psycopg.Connection, keeper: str, *, missing: bool
 ) -> None:
-    learn(tx, "2028-01-01 00:30+00", qa_attempts=3)
+    learn(tx, "2026-01-01 00:30+00", qa_attempts=3)
     learn(tx, None)
     table, trigger = keeper.split(".")
     if missing:

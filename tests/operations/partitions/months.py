@@ -18,8 +18,6 @@ from tests.support import reports
 from tests.support.databases import TestDatabase
 
 LOG, LOGS = "public.report_access_log", "conversation.logs"
-# One hour into the month: the one before ended just now, whatever today is, and its logs are not old yet.
-NOW = datetime.now(UTC).replace(day=1, hour=1, minute=0, second=0, microsecond=0)
 
 
 def one(owner: psycopg.Connection, query: str, *values: Any) -> Any:
@@ -28,9 +26,14 @@ def one(owner: psycopg.Connection, query: str, *values: Any) -> Any:
     return value
 
 
+def now() -> datetime:
+    """An hour into this month: the one before ended just now, whatever today is; its logs are not old yet."""
+    return datetime.now(UTC).replace(day=1, hour=1, minute=0, second=0, microsecond=0)
+
+
 def month(ahead: int = 0) -> date:
     """The first of a month so many after this one."""
-    return months.start(months.number(NOW) + ahead).date()
+    return months.start(months.number(now()) + ahead).date()
 
 
 def inside(first: date, day: int = 17) -> datetime:
@@ -102,7 +105,9 @@ def counts(owner: psycopg.Connection) -> list[Any]:
 
 
 def run(db: Database, **given: Any) -> Outcome:
-    return apply(db.engine, **{"at": NOW, "policy": Policy(3), "lock_timeout_ms": 2000, **given})
+    return apply(
+        db.engine, **{"at": datetime.now(UTC), "policy": Policy(3), "lock_timeout_ms": 2000, **given}
+    )
 
 
 def assert_as_the_package_makes_them(database: TestDatabase) -> None:

@@ -12,7 +12,6 @@ from tests.conversation.samples import sign_up
 from tests.operations.partitions.months import (
     LOG,
     LOGS,
-    NOW,
     access,
     assert_as_the_package_makes_them,
     counts,
@@ -236,7 +235,3 @@ def test_other_tables_have_no_months(owner: psycopg.Connection, parent: str | No
     with pytest.raises(psycopg.errors.CheckViolation) as wrong:
         owner.execute(PREPARE, [parent, FAR])
     assert wrong.value.diag.constraint_name == "parent_valid"
-
-
-def test_now_is_within_this_month() -> None:
-    assert NOW.date().replace(day=1) == month()

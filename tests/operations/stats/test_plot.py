@@ -41,7 +41,9 @@ def test_bars_are_the_partitions(plain_database: TestDatabase) -> None:
         heights = [bar.get_height() for bar in axes.patches]
         assert heights == pytest.approx([part.bytes / 1024 for part in own])
         shown = dict(zip(axes.get_xticks(), labels(axes), strict=True))
-        assert shown == {place: part.label for place, part in enumerate(own)}
+        # All of them, or some where they would stand on each other.
+        assert shown.items() <= dict(enumerate(part.label for part in own)).items()
+        assert len(shown) >= min(len(own), 12)
         assert same_color(axes.patches[-1].get_facecolor(), "tab:red")
         assert not any(same_color(bar.get_facecolor(), "tab:red") for bar in axes.patches[:-1])
         alarms = [
