@@ -103,6 +103,13 @@ class Settings(BaseSettings):
         default="immediate",
         description="deferred: accesses are counted as deltas that `carnivore-db maintain` folds.",
     )
+    stripe_livemode: bool = Field(
+        default=True, description="The mode of Stripe whose events count; false in a test environment."
+    )
+    stripe_client_reference: bool = Field(
+        default=False,
+        description="Believe a checkout's client_reference_id, a visitor's own word on a payment link.",
+    )
     migration_lock_timeout: PositiveInt = Field(
         default=5, description="Seconds that a migration waits for a lock on a table."
     )

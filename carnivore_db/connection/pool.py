@@ -37,7 +37,8 @@ def engine_options(settings: Settings) -> dict[str, Any]:
 
 def session_options(settings: Settings) -> dict[str, Any]:
     """Arguments of `Session`."""
-    return {"expire_on_commit": False, "info": {"access_counting": settings.access_counting}}
+    info = {"access_counting": settings.access_counting, "settings": settings}
+    return {"expire_on_commit": False, "info": info}
 
 
 def chosen_url(url: URL | str | None, settings: Settings) -> URL:

@@ -41,7 +41,7 @@ from carnivore_db.schema.base import (
 
 PathChoice = Literal["carnivore", "keto", "paleo", "custom"]
 PaymentStatus = Literal["pending", "completed", "failed", "refunded"]
-Outcome = Literal["applied", "unchanged", "waiting", "ignored", "failed"]
+Outcome = Literal["applied", "unchanged", "waiting", "ignored", "failed", "mismatch"]
 
 
 class UserSession(Base):
@@ -386,7 +386,7 @@ class StripeEvent(Base):
         String(255), comment="The payment that the event is about."
     )
     payload: Mapped[JsonObject] = mapped_column(
-        comment="The event as received, a JSON object of at most 1 MiB."
+        comment="The event as received, a JSON object of at most 1 MiB; carnivore_cut says what was not kept."
     )
     received_at: Mapped[Now] = mapped_column(comment="When it first arrived.")
     processed_at: Mapped[Moment | None] = mapped_column(
@@ -394,10 +394,10 @@ class StripeEvent(Base):
     )
     attempts: Mapped[int] = mapped_column(server_default=text("1"), comment="How often its effect was tried.")
     outcome: Mapped[str] = mapped_column(
-        String(50), comment="applied, unchanged, waiting, ignored or failed."
+        String(50), comment="applied, unchanged, waiting, ignored, failed or mismatch."
     )
     error: Mapped[str | None] = mapped_column(
-        Text, comment="The broken rule's name when the outcome is failed."
+        Text, comment="Why: the broken rule, what does not match, or why it is ignored."
     )
     session_table: Mapped[str | None] = mapped_column(
         String(63), comment="Table of the session that the event is about."

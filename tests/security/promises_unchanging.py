@@ -76,7 +76,7 @@ for _table, _changes in IMMUTABLE.items():
 for _table, _column, _changes in (
     ("public.user_sessions", "updated_at", {"service": "path_choice = 'custom'"}),
     ("public.cw_assessment_sessions", "updated_at", {"service": "first_name = 'Adah'"}),
-    ("public.calculator2_sessions", "last_active_at", {"service": "form_state = NULL"}),
+    ("public.calculator2_sessions", "last_active_at", {"service": "report_token = NULL"}),
     ("vocabulary.users", "updated_at", {"service": "theme = 'dark'"}),
     ("vocabulary.user_api_keys", "updated_at", {"service": "is_active = false"}),
     ("vocabulary.user_progress", "updated_at", {"service": "new_words_count = 1"}),

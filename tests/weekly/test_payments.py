@@ -8,15 +8,17 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from carnivore_db import errors
+from carnivore_db import Settings, errors
 from carnivore_db.weekly import assessments, calculator, payments, sessions
 from carnivore_db.weekly.models import PaymentStatus
 from carnivore_db.weekly.payments import Target
 from tests.support.callers import Caller
-from tests.weekly.samples import SERVICE, start_session, submit_assessment
+from tests.support.databases import TestDatabase
+from tests.weekly.samples import SERVICE, VISITOR, start_calculator, start_session, submit_assessment
 from tests.weekly.stripe_payloads import (
     TABLES,
     Bought,
+    JsonObject,
     buy,
     checkout,
     deliver,
@@ -142,12 +144,17 @@ def test_an_overtaken_checkout_fails_nothing(caller: Caller, owner: psycopg.Conn
     assert bought.state(owner) == "failed"
 
 
-def test_an_assessment_is_found_by_reference_or_checkout(caller: Caller, owner: psycopg.Connection) -> None:
+def test_an_assessment_is_found_by_reference_or_checkout(
+    caller: Caller, owner: psycopg.Connection, empty_database: TestDatabase
+) -> None:
     referred, attached = submit_assessment(caller), submit_assessment(caller)
     paid = checkout("completed", {}, new_payment(), client_reference_id=str(referred.id))
     caller.call(SERVICE, assessments.attach_checkout, attached.id, "cs_live_attached")
     other = checkout("completed", {}, new_payment(), id="cs_live_attached")
-    targets = [applied.target for applied in deliver(caller, paid, other)]
+    # A visitor's own word on a payment link: not believed, unless a setting says so.
+    assert outcomes(caller, paid) == ["ignored"]
+    with type(caller)(empty_database.app_url, settings=Settings(stripe_client_reference=True)) as believing:
+        targets = [applied.target for applied in deliver(believing, paid, other)]
     assert targets == [Target("cw_assessment_sessions", str(one_of.id)) for one_of in (referred, attached)]
     rows = owner.execute("SELECT DISTINCT payment_status FROM public.cw_assessment_sessions").fetchall()
     assert rows == [{"payment_status": "completed"}]
@@ -187,10 +194,20 @@ def test_amounts_are_in_the_main_unit(
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_test_event_marks_the_session(caller: Caller, owner: psycopg.Connection, table: str) -> None:
+def test_a_test_event_marks_the_session_in_test_mode_alone(
+    caller: Caller, owner: psycopg.Connection, empty_database: TestDatabase, table: str
+) -> None:
     bought = buy(caller, table)
     test = checkout("completed", bought.metadata, new_payment(), livemode=False)
-    assert outcomes(caller, test) == ["applied"]
+    before = bought.row(owner)
+    (ignored,) = deliver(caller, test)
+    assert (ignored.outcome, ignored.error) == ("ignored", "livemode")
+    assert bought.row(owner) == before
+    with type(caller)(empty_database.app_url, settings=Settings(stripe_livemode=False)) as testing:
+        assert outcomes(testing, test) == ["applied"]
+        (live,) = deliver(testing, checkout("completed", bought.metadata, new_payment()))
+        if "is_test" not in before:
+            assert (live.outcome, live.error) == ("ignored", "livemode")
     assert bought.state(owner) == "completed"
     assert bought.row(owner).get("is_test", True)
     assert entry(owner, test)["livemode"] is False
@@ -296,3 +313,110 @@ def test_an_expanded_payment_intent_is_understood(caller: Caller, owner: psycopg
     expanded = {"id": payment, "object": "payment_intent", "status": "succeeded"}
     deliver(caller, checkout("completed", bought.metadata, None, payment_intent=expanded))
     assert bought.row(owner)["stripe_payment_id"] == payment
+
+
+NO_SALES = {
+    "mode": [{"mode": "setup"}, {"mode": "subscription"}, {"mode": None}, {"mode": "later"}],
+    "payment_status": [
+        {"payment_status": status}
+        for status in ("no_payment_required", "requires_action", None, "PAID", "paid_later")
+    ],
+    "amount": [{"amount_total": None}, {"currency": None}],
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("why", NO_SALES)
+def test_what_is_no_sale_of_ours_pays_for_nothing(
+    caller: Caller, owner: psycopg.Connection, table: str, why: str
+) -> None:
+    bought = buy(caller, table)
+    for changes in NO_SALES[why]:
+        before, payment = bought.row(owner), new_payment()
+        wrong = checkout("completed", bought.metadata, payment, **changes)
+        for applied in deliver(caller, wrong, wrong):
+            assert (applied.outcome, applied.error) == ("mismatch", why), changes
+        assert bought.row(owner) == before
+        # It goes back, and nobody waits for a session that it never paid.
+        assert outcomes(caller, refund(payment)) == ["unchanged"]
+    assert outcomes(caller, checkout("completed", bought.metadata, new_payment())) == ["applied"]
+
+
+def test_events_of_connected_accounts_and_of_other_keys_touch_nothing(
+    caller: Caller, owner: psycopg.Connection
+) -> None:
+    bought = buy(caller, "user_sessions")
+    connected = {**checkout("completed", bought.metadata, new_payment()), "account": "acct_1"}
+    (applied,) = deliver(caller, connected)
+    assert (applied.outcome, applied.error, applied.target) == ("ignored", "account", None)
+    table, _, key = bought.metadata["carnivore_session"].partition(":")
+    for other in (f"{table}:0{key}", f"{table}: {key}", f"{table}:+{key}", f"{table}:{key}_0", f"{table}:"):
+        paid = checkout("completed", {"carnivore_session": other}, new_payment())
+        assert outcomes(caller, paid) == ["ignored"], other
+    assert bought.state(owner) == "pending"
+
+
+DEEP: JsonObject = {}
+for _ in range(100):
+    DEEP = {"in": DEEP}
+ODD = {
+    "NUL": {"customer_details": {"name": "Ada\0Lovelace"}},
+    "a lone surrogate": {"customer_details": {"name": "Ada \ud83d", "\udc00": 1}},
+    "depth": {"extra": DEEP},
+    "a large number": {"extra": 10**400},
+    "a number that is none": {"extra": float("nan")},
+    "size": {"extra": "x" * 2_000_000},
+    "size and NUL": {"extra": ["\0" * 200_000] * 10},
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_nothing_that_is_signed_is_lost(caller: Caller, owner: psycopg.Connection, odd: str) -> None:
+    for table in TABLES:
+        bought, payment = buy(caller, table), new_payment()
+        paid = checkout("completed", bought.metadata, payment, **ODD[odd])
+        assert outcomes(caller, paid, paid) == ["applied", "applied"]
+        assert bought.state(owner) == "completed"
+        assert entry(owner, paid)["payload"]["carnivore_cut"]
+        assert outcomes(caller, refund(payment, **ODD[odd])) == ["applied"]
+        assert bought.state(owner) == "refunded"
+
+
+BROKEN = [
+    checkout("completed", {}, "no id"),
+    checkout("completed", {}, None, id="cs-"),
+    checkout("completed", {}, None, amount_total=-1),
+    checkout("completed", {}, None, amount_total="much"),
+    checkout("completed", {}, None, currency=5),
+    checkout("completed", {}, None, payment_status=["paid"]),
+    refund(None, -1),
+    refund(None, amount_refunded=2**70),
+    event("charge.refunded", {"object": "charge"}),
+]
+FIELDS = (
+    "payment_intent id amount_total amount_total currency payment_status amount_refunded amount_refunded id"
+)
+
+
+@pytest.mark.parametrize(("given", "field"), zip(BROKEN, FIELDS.split(), strict=True), ids=FIELDS.split())
+def test_a_field_that_is_not_what_its_type_has_is_recorded(
+    caller: Caller, owner: psycopg.Connection, given: JsonObject, field: str
+) -> None:
+    bought = buy(caller, "user_sessions")
+    given["data"]["object"]["metadata"] = bought.metadata
+    (applied,) = deliver(caller, given)
+    assert (applied.outcome, applied.error) == ("failed", f"event.data.object.{field}")
+    assert bought.state(owner) == "pending"
+
+
+def test_what_was_paid_for_stays_as_it_was(caller: Caller, owner: psycopg.Connection) -> None:
+    form = start_calculator(caller)
+    caller.call(VISITOR, calculator.save, form.session_token, form_state={"step": 1}, pricing_tier="bundle")
+    metadata, payment = payments.checkout_metadata("calculator2_sessions", form.id), new_payment()
+    for given in (checkout("completed", metadata, payment), refund(payment)):
+        assert outcomes(caller, given) == ["applied"]
+        for change in ({"form_state": {"step": 2}}, {"form_state": {}, "pricing_tier": "doctor"}):
+            with pytest.raises(errors.Immutable):
+                caller.call(VISITOR, calculator.save, form.session_token, **change)
+    row = owner.execute("SELECT form_state, pricing_tier FROM public.calculator2_sessions").fetchone()
+    assert row == {"form_state": {"step": 1}, "pricing_tier": "bundle"}

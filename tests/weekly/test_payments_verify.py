@@ -8,7 +8,7 @@ import traceback
 
 import pytest
 
-from carnivore_db.errors import SignatureInvalid
+from carnivore_db.errors import ConfigurationError, SignatureInvalid
 from carnivore_db.weekly import payments
 from tests.weekly.stripe_payloads import checkout, new_payment
 
@@ -106,3 +106,18 @@ def test_a_body_that_is_no_text_is_refused_even_when_signed() -> None:
 
 def test_no_tolerance_is_no_unlimited_tolerance() -> None:
     refused(BODY, sign(BODY, age=100_000), tolerance=0)
+
+
+@pytest.mark.parametrize("secret", ["", "  ", "\n", [], [""], [SECRET, " "]])
+def test_a_blank_secret_lets_nobody_sign(secret: str | list[str]) -> None:
+    """Whoever knows that it is blank could sign."""
+    for known in ("", "  ", SECRET):
+        with pytest.raises(ConfigurationError, match="must not be blank"):
+            payments.verify(BODY, sign(BODY, known), secret)
+
+
+def test_several_secrets_while_one_takes_the_place_of_another() -> None:
+    for signing in ("whsec_old", "whsec_new"):
+        assert payments.verify(BODY, sign(BODY, signing), ["whsec_old", "whsec_new"]) == EVENT
+    with pytest.raises(SignatureInvalid):
+        payments.verify(BODY, sign(BODY, "whsec_other"), ["whsec_old", "whsec_new"])

@@ -167,9 +167,10 @@ CREATE TRIGGER trg_calculator2_sessions_immutable
     WHEN ((OLD.id, OLD.session_token, OLD.created_at, OLD.expires_at)
         IS DISTINCT FROM (NEW.id, NEW.session_token, NEW.created_at, NEW.expires_at))
     EXECUTE FUNCTION carnivore.refuse_change('id', 'session_token', 'created_at', 'expires_at');
-CREATE TRIGGER trg_calculator2_sessions_paid_tier BEFORE UPDATE OF pricing_tier ON public.calculator2_sessions
-    FOR EACH ROW WHEN (OLD.payment_status IN ('completed', 'refunded') AND OLD.pricing_tier IS DISTINCT FROM NEW.pricing_tier)
-    EXECUTE FUNCTION carnivore.refuse_change('pricing_tier');
+CREATE TRIGGER trg_calculator2_sessions_paid_tier BEFORE UPDATE OF pricing_tier, form_state ON public.calculator2_sessions
+    FOR EACH ROW WHEN (OLD.payment_status IN ('completed', 'refunded')
+        AND (OLD.pricing_tier, OLD.form_state) IS DISTINCT FROM (NEW.pricing_tier, NEW.form_state))
+    EXECUTE FUNCTION carnivore.refuse_change('pricing_tier', 'form_state');
 CREATE TRIGGER trg_calculator2_sessions_payment BEFORE UPDATE OF payment_status ON public.calculator2_sessions
     FOR EACH ROW EXECUTE FUNCTION carnivore.enforce_payment_transition();
 CREATE TRIGGER trg_calculator2_sessions_last_active BEFORE UPDATE ON public.calculator2_sessions

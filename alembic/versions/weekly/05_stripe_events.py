@@ -33,7 +33,7 @@ CREATE TABLE public.stripe_events (
     CONSTRAINT payload_valid CHECK (jsonb_typeof(payload) = 'object' AND octet_length(payload::text) <= 1048576 AND NOT jsonb_path_exists(payload, '$.**{65}') AND NOT jsonb_path_exists(payload, '$.** ? (@ > 1e308 || @ < -1e308)')),
     CONSTRAINT processed_at_in_range CHECK (processed_at >= '2000-01-01 00:00:00+00'::timestamptz AND processed_at < '2100-01-01 00:00:00+00'::timestamptz),
     CONSTRAINT attempts_positive CHECK (attempts > 0),
-    CONSTRAINT outcome_valid CHECK (outcome IN ('applied', 'unchanged', 'waiting', 'ignored', 'failed')),
+    CONSTRAINT outcome_valid CHECK (outcome IN ('applied', 'unchanged', 'waiting', 'ignored', 'failed', 'mismatch')),
     CONSTRAINT error_length CHECK (char_length(error) <= 200),
     CONSTRAINT refunded_amount_not_negative CHECK (refunded_amount >= 0),
     CONSTRAINT session_table_with_key CHECK ((session_table IS NULL) = (session_key IS NULL))
@@ -45,12 +45,12 @@ COMMENT ON COLUMN public.stripe_events.id IS 'Stripe''s event id, so that a repe
 COMMENT ON COLUMN public.stripe_events.type IS 'Stripe''s event type.';
 COMMENT ON COLUMN public.stripe_events.livemode IS 'False for Stripe''s test mode.';
 COMMENT ON COLUMN public.stripe_events.payment_intent IS 'The payment that the event is about.';
-COMMENT ON COLUMN public.stripe_events.payload IS 'The event as received, a JSON object of at most 1 MiB.';
+COMMENT ON COLUMN public.stripe_events.payload IS 'The event as received, a JSON object of at most 1 MiB; carnivore_cut says what was not kept.';
 COMMENT ON COLUMN public.stripe_events.received_at IS 'When it first arrived.';
 COMMENT ON COLUMN public.stripe_events.processed_at IS 'When its effect was applied or it was set aside; NULL while it waits.';
 COMMENT ON COLUMN public.stripe_events.attempts IS 'How often its effect was tried.';
-COMMENT ON COLUMN public.stripe_events.outcome IS 'applied, unchanged, waiting, ignored or failed.';
-COMMENT ON COLUMN public.stripe_events.error IS 'The broken rule''s name when the outcome is failed.';
+COMMENT ON COLUMN public.stripe_events.outcome IS 'applied, unchanged, waiting, ignored, failed or mismatch.';
+COMMENT ON COLUMN public.stripe_events.error IS 'Why: the broken rule, what does not match, or why it is ignored.';
 COMMENT ON COLUMN public.stripe_events.session_table IS 'Table of the session that the event is about.';
 COMMENT ON COLUMN public.stripe_events.session_key IS 'Primary key of that session, as text.';
 COMMENT ON COLUMN public.stripe_events.refunded_amount IS 'Refunded so far in the currency''s main unit, partly or in full.';

@@ -77,6 +77,7 @@ def _stripe_event(session_id: int) -> bytes:
     checkout = {
         "id": "cs_test_demo",
         "object": "checkout.session",
+        "mode": "payment",
         "payment_intent": "pi_demo",
         "payment_status": "paid",
         "amount_total": 2900,

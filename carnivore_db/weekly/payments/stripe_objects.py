@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from carnivore_db.errors import InvalidInput
 from carnivore_db.kit.inputs import parse
 
 # Stripe's amounts are in the smallest unit; these currencies have none or three decimals, not two. (UGX
@@ -34,8 +35,9 @@ class _Object(BaseModel):
     model_config = _STRIPE
     id: StripeId
     payment_intent: StripeId | _Reference | None = None
+    mode: str | None = None
     payment_status: str | None = None
-    currency: str = "usd"
+    currency: str | None = None
     amount_total: Annotated[int, Field(ge=0, lt=10**12)] | None = None
     amount_refunded: Annotated[int, Field(ge=0, lt=10**12)] | None = None
     refunded: bool = False
@@ -54,12 +56,14 @@ class Event(BaseModel):
     id: StripeId
     type: Annotated[str, Field(max_length=100)]
     livemode: bool
+    account: str | None = None
     data: _Data
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What an event asks for. `state` is None when it asks for no change of state."""
+    """What an event asks for. `state` is None when it asks for no change of state; `mismatch` names what of
+    a completed checkout is not as in a sale of ours, `broken` a field that is not what its type has."""
 
     known: bool
     state: Literal["completed", "failed", "refunded"] | None = None
@@ -67,9 +71,19 @@ class Effect:
     checkout: str = ""
     payment_intent: str | None = None
     amount: Decimal | None = None
+    mismatch: str | None = None
+    broken: str | None = None
 
 
 def effect_of(event: Event) -> Effect:
+    """What an event asks for. Of an object that is not what its type has, nothing, and why (`broken`)."""
+    try:
+        return _effect(event)
+    except InvalidInput as error:
+        return Effect(known=True, broken=".".join(error.field.split(".")[:4]))  # event.data.object.field
+
+
+def _effect(event: Event) -> Effect:
     checkout_states: dict[str, Literal["completed", "failed"]] = {
         "checkout.session.completed": "completed",
         "checkout.session.async_payment_succeeded": "completed",
@@ -97,11 +111,22 @@ def effect_of(event: Event) -> Effect:
         checkout=it.id,
         payment_intent=payment,
         amount=_amount(it.amount_total, it.currency),
+        mismatch=_mismatch(it) if state == "completed" else None,
     )
 
 
-def _amount(smallest: int | None, currency: str) -> Decimal | None:
-    if smallest is None:
+def _mismatch(it: _Object) -> str | None:
+    """Why a completed checkout pays for nothing of ours; so does what Stripe may send one day."""
+    if it.mode != "payment":
+        return "mode"  # setup, subscription
+    free = it.payment_status == "no_payment_required" and it.amount_total == 0
+    if it.payment_status != "paid" and not free:
+        return "payment_status"
+    return None if it.amount_total is not None and it.currency is not None else "amount"
+
+
+def _amount(smallest: int | None, currency: str | None) -> Decimal | None:
+    if smallest is None or currency is None:
         return None
     code = currency.lower()
     decimals = 0 if code in _NO_DECIMALS else 3 if code in _THREE_DECIMALS else 2

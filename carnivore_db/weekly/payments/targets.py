@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from carnivore_db.errors import InvalidInput, SessionNotFound
 from carnivore_db.kit.rows import FRESH
+from carnivore_db.settings import DEFAULTS, Settings
 from carnivore_db.weekly import reports
 from carnivore_db.weekly.models import (
     AssessmentSession,
@@ -51,11 +52,20 @@ def checkout_metadata(table: str, key: int | UUID) -> dict[str, str]:
 def find(tx: Session, stripe_object: Mapping[str, Any], payment_intent: str | None) -> Target | None:
     """The session that a checkout or a charge is about; None when it is not ours, or not yet known."""
     table, _, key = str((stripe_object.get("metadata") or {}).get(METADATA_KEY, "")).partition(":")
-    if table in _MODELS and (parsed := _parse_key(table, key)) is not None:
-        return Target(table, str(parsed))
+    # Only what `checkout_metadata` writes: the key in its one form.
+    if table in _MODELS and (parsed := _parse_key(table, key)) is not None and str(parsed) == key:
+        return Target(table, key)
     if stripe_object.get("object") == "checkout.session":
         return _of_checkout(tx, stripe_object)
     return None if payment_intent is None else _of_payment(tx, payment_intent)
+
+
+def was_mismatch(tx: Session, payment_intent: str | None) -> bool:
+    """Whether a payment was none of ours: the amount, the mode or the state did not match."""
+    found = select(StripeEvent.id).where(
+        StripeEvent.payment_intent == payment_intent, StripeEvent.outcome == "mismatch"
+    )
+    return tx.scalar(found.limit(1)) is not None
 
 
 def target_of(event: StripeEvent) -> Target | None:
@@ -81,6 +91,12 @@ def is_foreign(tx: Session, refund: StripeEvent) -> bool:
     return others or tx.scalar(ignored.limit(1)) is not None
 
 
+def settings_of(tx: Session) -> Settings:
+    """Of the database that the transaction is one of."""
+    found: Settings = tx.info.get("settings", DEFAULTS)
+    return found
+
+
 def _parse_key(table: str, key: str) -> int | UUID | None:
     try:
         parsed = UUID(key) if table == AssessmentSession.__tablename__ else int(key)
@@ -90,7 +106,8 @@ def _parse_key(table: str, key: str) -> int | UUID | None:
 
 
 def _of_checkout(tx: Session, checkout: Mapping[str, Any]) -> Target | None:
-    reference = _parse_key(AssessmentSession.__tablename__, str(checkout.get("client_reference_id")))
+    believed = checkout.get("client_reference_id") if settings_of(tx).stripe_client_reference else None
+    reference = _parse_key(AssessmentSession.__tablename__, str(believed))
     found = tx.scalar(
         select(AssessmentSession.id).where(
             or_(
@@ -107,7 +124,7 @@ def _of_payment(tx: Session, payment_intent: str) -> Target | None:
         select(StripeEvent).where(
             StripeEvent.payment_intent == payment_intent,
             # A second payment of a session failed, and its refund is still about that session.
-            StripeEvent.outcome.in_(("applied", "failed")),
+            StripeEvent.outcome.in_(("applied", "failed", "mismatch")),
             StripeEvent.session_table.is_not(None),
         )
     ).first()

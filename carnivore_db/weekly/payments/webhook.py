@@ -6,7 +6,7 @@ on its payment intent); without it, by `client_reference_id` or by an attached c
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,13 +18,13 @@ from sqlalchemy.orm import Session
 from carnivore_db.errors import (
     Busy,
     CarnivoreError,
-    InvalidInput,
+    ConfigurationError,
     PaidTwice,
     SignatureInvalid,
     Unavailable,
 )
 from carnivore_db.kit.extras import extra
-from carnivore_db.kit.inputs import Grace, check_json, parse, validated
+from carnivore_db.kit.inputs import Grace, parse, validated
 from carnivore_db.kit.rows import FRESH
 from carnivore_db.weekly.models import (
     AssessmentSession,
@@ -35,6 +35,7 @@ from carnivore_db.weekly.models import (
     UserSession,
 )
 from carnivore_db.weekly.payments import targets
+from carnivore_db.weekly.payments.payload import keepable
 from carnivore_db.weekly.payments.stripe_objects import Effect, Event, effect_of
 from carnivore_db.weekly.payments.targets import Target
 
@@ -53,26 +54,33 @@ class Applied:
     repeated: bool = False
 
 
-def verify(payload: bytes, signature: str | None, secret: str, *, tolerance: int = 300) -> dict[str, Any]:
+def verify(
+    payload: bytes, signature: str | None, secret: str | Sequence[str], *, tolerance: int = 300
+) -> dict[str, Any]:
     """The event in a webhook's body, after Stripe's own library has checked its signature.
 
-    `signature` is the header Stripe-Signature (None when it is missing), `tolerance` its greatest age in
-    seconds (1 at least). Raises SignatureInvalid, MissingExtra without the extra `stripe`.
+    `signature` is the header Stripe-Signature (None when it is missing), `secret` the endpoint's, or several
+    while one takes the place of another, `tolerance` the signature's greatest age in seconds (1 at least).
+    Raises SignatureInvalid, ConfigurationError for a blank secret or none, which would let everybody sign,
+    and MissingExtra without the extra `stripe`.
     """
     with extra("stripe"):
         import stripe  # noqa: PLC0415
 
-    try:
-        body = payload.decode()
-        header = (signature or "").encode("ascii").decode()
-        # The library takes 0 for no limit at all.
-        stripe.WebhookSignature.verify_header(body, header, secret, max(tolerance, 1))
-    except (UnicodeError, stripe.SignatureVerificationError):
-        body = None
-    if body is None:
-        raise SignatureInvalid
-    event: dict[str, Any] = json.loads(body)
-    return event
+    secrets = [secret] if isinstance(secret, str) else list(secret)
+    if not secrets or not all(known.strip() for known in secrets):
+        raise ConfigurationError("the webhook's secret must not be blank")
+    for known in secrets:
+        try:
+            body = payload.decode()
+            header = (signature or "").encode("ascii").decode()
+            # The library takes 0 for no limit at all.
+            stripe.WebhookSignature.verify_header(body, header, known, max(tolerance, 1))
+        except (UnicodeError, stripe.SignatureVerificationError):
+            continue
+        event: dict[str, Any] = json.loads(body)
+        return event
+    raise SignatureInvalid
 
 
 @validated
@@ -82,16 +90,17 @@ def apply_event(tx: Session, event: Mapping[str, Any], *, revoke_on_refund: bool
     The same event again changes nothing, unless it failed, waits, or was not known to be ours: then it is
     tried again. Events may come in any order; of two payments of one session the one whose event came first
     counts, and the other fails as PaidTwice. A full refund ends access to the reports that the payment
-    bought, unless `revoke_on_refund` is false; a partial one is recorded in the ledger. An event whose effect
-    breaks a rule is recorded as failed and not raised. Raises InvalidInput (not a Stripe event), Busy and
-    Unavailable (let Stripe retry).
+    bought, unless `revoke_on_refund` is false; a partial one is recorded in the ledger.
+
+    An event whose effect breaks a rule is recorded as failed and not raised; a completed checkout that is no
+    sale of ours (`mode`, `payment_status`, `amount`) as mismatch, and its session stays as it is; an event
+    of a connected account or of another mode than `Settings.stripe_livemode` as ignored. Text that
+    PostgreSQL cannot hold is kept as far as it can be. Raises InvalidInput (not a Stripe event: no id,
+    type, livemode or object), Busy and Unavailable (let Stripe retry).
     """
-    try:
-        payload = check_json(event, _MAX_PAYLOAD)
-    except ValueError as error:
-        raise InvalidInput("event", "payload_valid", str(error)) from None
-    parsed = parse(Event, payload, "event")
-    effect = effect_of(parsed)
+    parsed = parse(Event, event, "event")
+    payload = keepable(event, _MAX_PAYLOAD)
+    effect = effect_of(parse(Event, payload, "event"))
     if effect.payment_intent is not None:
         # A payment and its refund, arriving together, would each miss the other's row.
         tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(effect.payment_intent, 0))))
@@ -110,7 +119,7 @@ def apply_event(tx: Session, event: Mapping[str, Any], *, revoke_on_refund: bool
     ).one()
     before = None if new else row.outcome
     found_now = before == "ignored" and _target_of(tx, row, effect) is not None
-    if before in {None, "failed", "waiting"} or found_now:
+    if before in {None, "failed", "waiting", "mismatch"} or found_now:
         _settle(tx, row, effect, revoke=revoke_on_refund)
         # Asked again in vain, a waiting event stays as it was: twice the same event changes nothing.
         if before == "failed" or before not in {None, row.outcome}:
@@ -119,7 +128,7 @@ def apply_event(tx: Session, event: Mapping[str, Any], *, revoke_on_refund: bool
 
 
 def _target_of(tx: Session, row: StripeEvent, effect: Effect) -> Target | None:
-    if not effect.known:
+    if not effect.known or effect.broken is not None or row.payload.get("account") is not None:
         return None
     return targets.find(tx, row.payload["data"]["object"], effect.payment_intent)
 
@@ -171,10 +180,13 @@ def _settle_refunds(tx: Session, payment_intent: str, outcomes: tuple[str, ...],
 def _outcome(
     tx: Session, event: StripeEvent, effect: Effect, target: Target | None, *, revoke: bool
 ) -> Outcome:
-    if target is None:
+    session = None if target is None else targets.lock(tx, target)
+    if (refused := _refused(tx, event, effect, session)) is not None:
+        outcome, event.error = refused
+        return outcome
+    if target is None or session is None:
         # A refund may have overtaken its payment; anything else without a session is not ours.
         return "waiting" if effect.refund and not targets.is_foreign(tx, event) else "ignored"
-    session = targets.lock(tx, target)
     if not event.livemode and isinstance(session, UserSession | AssessmentSession):
         session.is_test = True
     if effect.refund:
@@ -188,6 +200,22 @@ def _outcome(
             return "applied"
     # Not paid yet, failed already, or the end of an attempt that another one has overtaken.
     return "unchanged"
+
+
+def _refused(
+    tx: Session, event: StripeEvent, effect: Effect, session: targets.AnySession | None
+) -> tuple[Outcome, str] | None:
+    """What becomes of an event that must change nothing, and why; None of one that may."""
+    if effect.broken is not None:
+        return "failed", effect.broken
+    if event.payload.get("account") is not None:
+        return "ignored", "account"
+    if session is None:
+        return None
+    # Of another mode an event may touch test data alone: nobody has to be asked for that.
+    if event.livemode != targets.settings_of(tx).stripe_livemode and not getattr(session, "is_test", False):
+        return "ignored", "livemode"
+    return None if effect.mismatch is None else ("mismatch", effect.mismatch)
 
 
 def _complete(tx: Session, session: targets.AnySession, target: Target, effect: Effect) -> Outcome:
@@ -209,7 +237,8 @@ def _refund(
     tx: Session, session: targets.AnySession, target: Target, effect: Effect, *, revoke: bool
 ) -> Outcome:
     if session.payment_status in {"pending", "failed"}:
-        return "waiting"
+        # Of a payment that paid for nothing of ours there is nothing to take back.
+        return "unchanged" if targets.was_mismatch(tx, effect.payment_intent) else "waiting"
     if targets.payment_of(tx, target, session) not in {None, effect.payment_intent}:
         return "unchanged"  # the second of two payments was given back; the first still stands
     if session.payment_status == "refunded":
@@ -280,7 +309,7 @@ def reconcile(
         )
     )
     events = select(StripeEvent.id).where(
-        StripeEvent.outcome.in_(("waiting", "failed")),
+        StripeEvent.outcome.in_(("waiting", "failed", "mismatch")),
         true() if include_test else StripeEvent.livemode,
     )
     return Reconciliation(
