@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,10 @@ class Shape:
             yield made
 
     def _add_month(self, made: "TestDatabase") -> None:
-        """The month's last night passed since the template was made: it lacks the last of those ahead."""
+        """The month's last night passed since the template was made: now it would be made otherwise."""
+        last = datetime.now(UTC).replace(day=1) - timedelta(days=1)
         with made.connect(self.migrator, autocommit=True) as connection:
+            connection.execute(f"DROP TABLE IF EXISTS conversation.logs_{last:%Y_%m}")
             connection.execute(
                 "SELECT carnivore.create_partition(CAST(parent AS regclass), CAST(date_trunc('month', now())"
                 " + interval '3 months' AS date)) FROM carnivore.partitioned_tables"

@@ -23,7 +23,7 @@ branch_labels = None
 depends_on = None
 
 LOCKS = """
--- squawk-ignore-file adding-not-nullable-field, ban-alter-identity, constraint-missing-not-valid, disallowed-unique-constraint, renaming-object, require-concurrent-index-creation
+-- squawk-ignore-file adding-not-nullable-field, ban-alter-identity, ban-drop-constraint, constraint-missing-not-valid, disallowed-unique-constraint, renaming-object, require-concurrent-index-creation
 LOCK TABLE conversation.messages, conversation.sessions, conversation.scenarios, conversation.profiles,
     conversation.logs IN ACCESS EXCLUSIVE MODE;
 """
