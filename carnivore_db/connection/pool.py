@@ -1,7 +1,9 @@
 """The pool's engine: what a connection brings along and how it comes back."""
 
 import logging
+import os
 from typing import Any
+from weakref import WeakSet
 
 import psycopg
 from sqlalchemy import URL, Engine, event
@@ -51,8 +53,21 @@ def chosen_url(url: URL | str | None, settings: Settings) -> URL:
         raise ConfigurationError(f"the database's URL {error}") from None
 
 
+_ENGINES: WeakSet[Engine] = WeakSet()
+
+
+def _forget_in_child() -> None:
+    """A fork's connections are its parent's: two processes on one would read each other's answers."""
+    for engine in list(_ENGINES):
+        engine.dispose(close=False)
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
 def install(engine: Engine, translation: Translation) -> None:
-    """Have an engine raise the package's errors and keep its connections fit."""
+    """Have an engine raise the package's errors and keep its connections fit, after a fork too."""
+    _ENGINES.add(engine)
     translation.install(engine)
     require(engine)
     event.listen(engine, "checkout", _refuse_lost)
