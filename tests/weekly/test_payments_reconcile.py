@@ -1,5 +1,6 @@
 """Reconciling: where money and reports do not match."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 
 from carnivore_db.weekly import calculator, payments, reports, sessions
 from carnivore_db.weekly.payments import Reconciliation, Target
+from tests.cli import running
 from tests.support.callers import Caller
+from tests.support.databases import TestDatabase
 from tests.weekly.samples import (
     NOBODY,
     SERVICE,
@@ -23,6 +26,10 @@ from tests.weekly.stripe_payloads import buy, checkout, deliver, new_payment, re
 
 def reconcile(caller: Caller, **options: Any) -> Reconciliation:
     return caller.call(SERVICE, payments.reconcile, **options)
+
+
+def unsettled(caller: Caller) -> list[tuple[str, str]]:
+    return [(event.id, event.outcome) for event in reconcile(caller).unsettled_events]
 
 
 def paid_session(caller: Caller, **given: Any) -> int:
@@ -86,9 +93,12 @@ def test_events_that_need_a_hand(caller: Caller) -> None:
     waiting = refund(payment)
     missing = checkout("completed", payments.checkout_metadata("user_sessions", NOBODY), new_payment())
     deliver(caller, waiting, missing)
-    assert reconcile(caller).waiting_or_failed_events == [waiting["id"], missing["id"]]
+    assert unsettled(caller) == [(waiting["id"], "waiting"), (missing["id"], "failed")]
     deliver(caller, checkout("completed", bought.metadata, payment))
-    assert reconcile(caller).waiting_or_failed_events == [missing["id"]]
+    assert unsettled(caller) == [(missing["id"], "failed")]
+    wrong = checkout("completed", buy(caller, "user_sessions").metadata, new_payment(), mode="setup")
+    deliver(caller, wrong)
+    assert unsettled(caller)[1:] == [(wrong["id"], "mismatch")]
 
 
 def test_test_data_is_left_out_unless_asked_for(caller: Caller) -> None:
@@ -118,3 +128,18 @@ def test_a_purged_report_is_not_missed(caller: Caller, owner: psycopg.Connection
     assert reconcile(caller).paid_without_report == []
     missing = reconcile(caller, within=timedelta(days=50)).paid_without_report
     assert missing == [Target("user_sessions", str(session))]
+
+
+def test_the_command_says_what_needs_a_hand(caller: Caller, empty_database: TestDatabase) -> None:
+    nothing = running.run("payments", "reconcile", url=empty_database.app_url)
+    assert (nothing.exit_code, nothing.output) == (0, "Nothing needs a hand.\n")
+    session, report = paid_session(caller), issue_report(caller)
+    wrong = checkout("completed", buy(caller, "calculator2_sessions").metadata, new_payment(), mode="setup")
+    deliver(caller, wrong)
+    told = running.run("payments", "reconcile", url=empty_database.app_url)
+    assert told.exit_code == 1
+    for words in (f"user_sessions {session}", f"report without payment │ {report.id}", wrong["id"], "mode"):
+        assert words in told.output
+    found = json.loads(running.run("payments", "reconcile", "--json", url=empty_database.app_url).output)
+    assert found["paid_without_report"] == [{"table": "user_sessions", "key": str(session)}]
+    assert [event["error"] for event in found["unsettled_events"]] == ["mode"]

@@ -5,6 +5,7 @@ from carnivore_db.weekly.payments.targets import Target, checkout_metadata
 from carnivore_db.weekly.payments.webhook import (
     Applied,
     Reconciliation,
+    Unsettled,
     apply_event,
     reconcile,
     verify,
@@ -15,6 +16,7 @@ __all__ = [
     "Outcome",
     "Reconciliation",
     "Target",
+    "Unsettled",
     "apply_event",
     "checkout_metadata",
     "reconcile",

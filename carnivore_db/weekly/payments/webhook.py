@@ -257,12 +257,22 @@ def _applied(row: StripeEvent, *, repeated: bool) -> Applied:
 
 
 @dataclass(frozen=True)
+class Unsettled:
+    """An event that did not count: it waits, failed, or does not match (`error` says what)."""
+
+    id: str
+    type: str
+    outcome: Outcome
+    error: str | None
+
+
+@dataclass(frozen=True)
 class Reconciliation:
     """Where money and reports do not match; test data left out."""
 
     paid_without_report: list[Target]
     report_without_payment: list[int]
-    waiting_or_failed_events: list[str]
+    unsettled_events: list[Unsettled]
 
 
 @validated
@@ -308,7 +318,7 @@ def reconcile(
             shown,
         )
     )
-    events = select(StripeEvent.id).where(
+    events = select(StripeEvent.id, StripeEvent.type, StripeEvent.outcome, StripeEvent.error).where(
         StripeEvent.outcome.in_(("waiting", "failed", "mismatch")),
         true() if include_test else StripeEvent.livemode,
     )
@@ -321,5 +331,9 @@ def reconcile(
             ),
         ],
         list(tx.scalars(unpaid.order_by(GeneratedReport.id))),
-        list(tx.scalars(events.order_by(StripeEvent.received_at))),
+        [_unsettled(row) for row in tx.execute(events.order_by(StripeEvent.received_at, StripeEvent.id))],
     )
+
+
+def _unsettled(row: Any) -> Unsettled:
+    return Unsettled(row.id, row.type, row.outcome, row.error)
