@@ -110,6 +110,9 @@ class Settings(BaseSettings):
         default=False,
         description="Believe a checkout's client_reference_id, a visitor's own word on a payment link.",
     )
+    stripe_unbound: bool = Field(
+        default=False, description="Complete sessions whose checkout `payments.begin_checkout` did not begin."
+    )
     migration_lock_timeout: PositiveInt = Field(
         default=5, description="Seconds that a migration waits for a lock on a table."
     )

@@ -41,6 +41,7 @@ from carnivore_db.schema.base import (
 
 PathChoice = Literal["carnivore", "keto", "paleo", "custom"]
 PaymentStatus = Literal["pending", "completed", "failed", "refunded"]
+PaidTable = Literal["user_sessions", "calculator2_sessions", "cw_assessment_sessions"]
 Outcome = Literal["applied", "unchanged", "waiting", "ignored", "failed", "mismatch"]
 
 
@@ -408,6 +409,32 @@ class StripeEvent(Base):
     refunded_amount: Mapped[Decimal | None] = mapped_column(
         Numeric(14, 2), comment="Refunded so far in the currency's main unit, partly or in full."
     )
+
+
+class BegunCheckout(Base):
+    __tablename__ = "begun_checkouts"
+    __table_args__ = (
+        CheckConstraint("amount BETWEEN 0 AND 999999999999", name="amount_in_range"),
+        CheckConstraint("currency ~ '^[a-z]{3}$'", name="currency_valid"),
+        CheckConstraint(one_of("session_table", PaidTable), name="session_table_valid"),
+        Index("idx_begun_checkouts_session", "session_table", "session_key"),
+        Index("idx_begun_checkouts_tier", "tier"),
+        {"comment": "What a checkout was begun for: a price and a tier that nobody changes under it."},
+    )
+
+    id: Mapped[BigIdentity] = mapped_column(primary_key=True, comment="Identity; the checkout carries it.")
+    session_table: Mapped[str] = mapped_column(String(63), comment="Table of the session that is paid for.")
+    session_key: Mapped[str] = mapped_column(String(63), comment="Primary key of that session, as text.")
+    amount: Mapped[int] = mapped_column(
+        BigInteger, comment="To be paid, in the currency's smallest unit, as Stripe counts."
+    )
+    currency: Mapped[str] = mapped_column(String(3), comment="Its currency: three lower-case letters.")
+    tier: Mapped[str | None] = mapped_column(
+        String(50),
+        ForeignKey("pricing_tiers.code", info={"field": "tier"}),
+        comment="The tier that is sold, of a calculator session.",
+    )
+    begun_at: Mapped[Now] = mapped_column(comment="When it was begun.")
 
 
 class AccessDay(Base):

@@ -34,7 +34,8 @@ FILL = """
     SELECT r.id, moment, 'Browser ' || n
     FROM public.generated_reports AS r, generate_series(1, 40) AS n,
         LATERAL (VALUES (date_trunc('month', now()) + n * interval '1 minute'),
-            ('2031-05-01 00:00+00'::timestamptz + n * interval '11 hours')) AS at (moment);
+            ('2031-05-01 00:00+00'::timestamptz + n * interval '11 hours')) AS at (moment)
+    WHERE r.expires_at > now();
     INSERT INTO public.calculator2_sessions
         (session_token, payment_status, created_at, last_active_at, expires_at)
     SELECT left(encode(sha256(n::text::bytea), 'hex'), 32),

@@ -52,6 +52,7 @@ MARKED: dict[str, Row] = {
         "payment_status": "pending",
         "stripe_session_id": f"cs_{MARK}",
     },
+    "public.begun_checkouts": {"session_key": MARK, "currency": "usd"},
     "public.stripe_events": {"id": f"evt_{MARK}", "payload": DOCUMENT},
     "vocabulary.users": {"email": EMAIL, "username": MARK, "full_name": MARK},
     "vocabulary.sessions": {"session_data": DOCUMENT, "user_agent": MARK, "device_type": MARK},

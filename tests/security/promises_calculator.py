@@ -5,7 +5,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from tests.security.personas import SERVICES, Session
+from tests.security.personas import OWNERS, SERVICES, Session
 from tests.security.registry import promise
 from tests.security.rights import BY_TOKEN
 from tests.security.seed import CALCULATOR_A, CALCULATOR_B, CALCULATOR_EXPIRED, REPORT_B
@@ -153,6 +153,36 @@ def a_paid_session_keeps_the_tier_that_was_paid(s: Session) -> None:
         s.as_("anon").allows(SAVE, [CALCULATOR_B, "{}", "shopping"], rows=1)
         s.as_("anon").refused(SAVE, [CALCULATOR_B, "{}", "doctor"], sqlstate="23000")
         s.as_("anon").refused(SAVE, [CALCULATOR_B, '{"age": 31}', None], sqlstate="23000")
+        for change in ("pricing_tier = 'doctor'", "pricing_tier = NULL", "form_state = '{}'"):
+            for persona in (*SERVICES, *OWNERS):
+                alone = f"UPDATE {TABLE} SET {change} WHERE id = 9002"
+                s.as_(persona).refused(alone, sqlstate="23000", constraint="immutable")
+
+
+@promise(
+    f"{TABLE} public.begun_checkouts trg_calculator2_sessions_begun keep_begun_tier save_calculator clause"
+)
+def a_tier_does_not_change_under_a_checkout(s: Session) -> None:
+    begin = (
+        "INSERT INTO public.begun_checkouts (session_table, session_key, amount, currency, tier)"
+        " VALUES (%s, %s, 499, 'usd', %s)"
+    )
+    free = f"UPDATE {TABLE} SET pricing_tier = %s WHERE id = 9001"
+    wrong = {"sqlstate": "23000", "constraint": "immutable"}
+    for persona in (*SERVICES, *OWNERS):
+        with s.undone():
+            # Another session's, or another table's with the same key.
+            for table, key in (("calculator2_sessions", "9003"), ("user_sessions", "9001")):
+                s.as_(persona).allows(begin, [table, key, "bundle"], rows=1)
+            s.as_("anon").allows(SAVE, [CALCULATOR_A, "{}", "doctor"], rows=1)
+            for table, key in (("calculator2_sessions", "9001"), ("user_sessions", "9001")):
+                s.as_(persona).allows(begin, [table, key, "shopping"], rows=1)
+                s.as_(persona).allows(begin, ["calculator2_sessions", "9003", "mealPlan"], rows=1)
+            s.as_("anon").refused(SAVE, [CALCULATOR_A, "{}", "bundle"], **wrong)
+            s.as_(persona).refused(free, ["mealPlan"], **wrong)
+            s.as_(persona).refused(free, [None], **wrong)
+            s.as_("anon").allows(SAVE, [CALCULATOR_A, '{"age": 31}', "shopping"], rows=1)
+            s.as_("anon").allows(SAVE, [CALCULATOR_A, '{"age": 32}', None], rows=1)
 
 
 @promise("public.pricing_tiers calculator2_sessions_pricing_tier_fkey")

@@ -292,3 +292,12 @@ def a_limit_says_how_much_in_how_long_and_counts_unless_it_says_not(s: Session) 
     s.superuser.allows(f"DELETE FROM {LIMITS} WHERE code = '{SENT}'", rows=1)
     added = f"INSERT INTO {LIMITS} (code, allowed, per) VALUES ('{SENT}', 1, '1 hour') RETURNING enforced"
     assert s.superuser.value(added) is True
+
+
+@promise(f"{MESSAGES} sent_at_in_range")
+def a_message_of_the_future_is_not_loaded_either(s: Session) -> None:
+    """With triggers a moment to come becomes now."""
+    for moment in AFTER:
+        statement, params = insertion(MESSAGES, sent_at=moment, user_id=ADA)
+        asker = s.as_("superuser", triggers="replica")
+        asker.refused(statement, params, sqlstate=CHECK, constraint="sent_at_in_range")

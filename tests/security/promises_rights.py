@@ -211,7 +211,7 @@ def _a_grant_by_mistake_shows_nothing(s: Session, *, persona: str, schema: str) 
         assert superuser.rows(f"SELECT FROM {table.name} LIMIT 1"), f"nothing was planted in {table.name}"
         offered = OFFERED.get(ROLES[persona], {}).get(table.name, "false")
         count = f"SELECT count(*) FROM {table.name}"
-        found = s.as_(persona, reports_grace="0").value(count)
+        found = s.as_(persona, reports_grace="0", pages_grace="0").value(count)
         assert found == superuser.value(f"{count} WHERE {offered}"), table.name
         if not table.view:
             # Without triggers, which could refuse it, and without a condition, which would ask to see it.

@@ -130,6 +130,10 @@ BAD: dict[tuple[str, str, str], list[Row]] = {
         {"session_table": None},
         {"session_key": None},
     ],
+    ("public.begun_checkouts", "amount_in_range", CHECK): each("amount", (-1, 10**12)),
+    ("public.begun_checkouts", "currency_valid", CHECK): each("currency", ("", "us", "USD", "u1d")),
+    ("public.begun_checkouts", "session_table_valid", CHECK): each("session_table", ("", "stripe_events")),
+    ("public.begun_checkouts", "begun_checkouts_tier_fkey", FOREIGN): [{"tier": "free"}],
 }
 ALSO_GOOD: dict[str, list[Row]] = {
     "public.user_sessions": [
@@ -187,6 +191,7 @@ REQUIRED = {
     "public.cw_assessment_sessions": "email first_name form_data payment_status created_at updated_at"
     " is_test",
     "public.stripe_events": "type livemode payload received_at attempts outcome",
+    "public.begun_checkouts": "session_table session_key amount currency",
 }
 # What a row gets that names these columns alone.
 DEFAULTS = {
@@ -220,6 +225,7 @@ DEFAULTS = {
             " AND updated_at = now() AND completed_at IS NULL AND id IS NOT NULL"
         ),
     ),
+    "public.begun_checkouts": (("session_table", "session_key", "amount", "currency"), "begun_at = now()"),
     "public.stripe_events": (
         ("id", "type", "livemode", "payload", "outcome"),
         "received_at = now() AND attempts = 1",

@@ -86,6 +86,7 @@ READS_WHOLE: dict[str, set[str]] = {
         "public.calculator2_sessions",
         "public.cw_assessment_sessions",
         "public.stripe_events",
+        "public.begun_checkouts",
     },
     "reporting": VIEWED,
 }
@@ -129,6 +130,7 @@ ADDED = (
     "public.calculator2_sessions",
     "public.cw_assessment_sessions",
     "public.stripe_events",
+    "public.begun_checkouts",
 )
 INSERTS: dict[str, dict[str, str]] = {
     "anon": {},

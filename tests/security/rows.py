@@ -69,6 +69,13 @@ GOOD: dict[str, Row] = {
         "session_key": "9001",
         "refunded_amount": 10,
     },
+    "public.begun_checkouts": {
+        "session_table": "calculator2_sessions",
+        "session_key": "9001",
+        "amount": 4900,
+        "currency": "usd",
+        "tier": "bundle",
+    },
     "carnivore.partition_sizes": {
         "day": "2026-03-02",
         "relation": "public.stripe_events",

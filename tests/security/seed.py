@@ -64,6 +64,8 @@ INSERT INTO public.cw_assessment_sessions
         created_at, updated_at) VALUES
     ('{ASSESSMENT}', 'ada@example.com', 'Ada', '{{"goal": "sleep"}}', 'cs_ada', 'pi_assessment',
         now() - interval '5 days', now() - interval '5 days');
+INSERT INTO public.begun_checkouts (session_table, session_key, amount, currency) VALUES
+    ('user_sessions', '9001', 4900, 'usd');
 INSERT INTO public.stripe_events (id, type, livemode, payload, processed_at, outcome) VALUES
     ('evt_seed', 'checkout.session.completed', true, '{{"id": "evt_seed"}}', now(), 'applied');
 INSERT INTO carnivore.archived_partitions (parent, month, part, file_url) VALUES

@@ -71,6 +71,10 @@ _ROWS = {
             'cs_' || gen_random_uuid(), 'pi_' || gen_random_uuid()),
         ('visitor@example.com', 'Grace', '{}', 'pending', NULL, NULL);
     """,
+    "public.begun_checkouts": """
+    INSERT INTO public.begun_checkouts (session_table, session_key, amount, currency, tier)
+    VALUES ('user_sessions', '1', 4900, 'usd', NULL), ('calculator2_sessions', '1', 0, 'eur', 'bundle');
+    """,
     "public.stripe_events": """
     INSERT INTO public.stripe_events
         (id, type, livemode, payment_intent, payload, processed_at, outcome, session_table, session_key)

@@ -26,7 +26,7 @@ class Bucket:
     def files(self) -> dict[str, bytes]:
         """What lies there, by its path below the location, but whose it is."""
         listed = self.client.list_objects_v2(Bucket=self.name, Prefix="exports/").get("Contents", [])
-        keys = [found["Key"] for found in listed if found["Key"] != f"exports/{OWNER}"]
+        keys = [found["Key"] for found in listed if not found["Key"].endswith(OWNER)]
         return {key.removeprefix("exports/"): self._read(key) for key in keys}
 
     def _read(self, key: str) -> bytes:

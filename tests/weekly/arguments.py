@@ -94,5 +94,12 @@ def good_arguments(caller: Caller) -> Good:
             "event": checkout("completed", {}, new_payment()),
             "revoke_on_refund": False,
         },
+        payments.begin_checkout: {
+            "table": "user_sessions",
+            "key": session.id,
+            "amount": 4900,
+            "currency": "usd",
+            "tier": None,
+        },
         payments.reconcile: {"within": day, "include_test": True},
     }

@@ -132,8 +132,8 @@ class Bought:
         )
 
 
-def buy(caller: Caller, table: str) -> Bought:
-    """A session of `table`, its report issued."""
+def buy(caller: Caller, table: str, amount: int = 4900, currency: str = "usd") -> Bought:
+    """A session of `table` with a checkout that was begun for so much, its report issued."""
     if table == "user_sessions":
         key: Any = start_session(caller).id
         report_id = issue_report(caller, key).id
@@ -144,7 +144,12 @@ def buy(caller: Caller, table: str) -> Bought:
         caller.call(SERVICE, calculator.link_report, key, report.access_token)
     else:
         key, report_id = submit_assessment(caller).id, None
-    return Bought(Target(table, str(key)), payments.checkout_metadata(table, key), report_id)
+    return Bought(Target(table, str(key)), begin(caller, table, key, amount, currency), report_id)
+
+
+def begin(caller: Caller, table: str, key: Any, amount: int = 4900, currency: str = "usd") -> dict[str, str]:
+    """Begin a checkout of 49.00 dollars. Returns its metadata."""
+    return caller.call(SERVICE, payments.begin_checkout, table, key, amount=amount, currency=currency)
 
 
 def deliver(caller: Caller, *events: JsonObject, **options: Any) -> list[Applied]:

@@ -19,6 +19,7 @@ from tests.weekly.stripe_payloads import (
     TABLES,
     Bought,
     JsonObject,
+    begin,
     buy,
     checkout,
     deliver,
@@ -153,7 +154,7 @@ def test_an_assessment_is_found_by_reference_or_checkout(
     other = checkout("completed", {}, new_payment(), id="cs_live_attached")
     # A visitor's own word on a payment link: not believed, unless a setting says so.
     assert outcomes(caller, paid) == ["ignored"]
-    with type(caller)(empty_database.app_url, settings=Settings(stripe_client_reference=True)) as believing:
+    with type(caller)(empty_database.app_url, settings=BELIEVING) as believing:
         targets = [applied.target for applied in deliver(believing, paid, other)]
     assert targets == [Target("cw_assessment_sessions", str(one_of.id)) for one_of in (referred, attached)]
     rows = owner.execute("SELECT DISTINCT payment_status FROM public.cw_assessment_sessions").fetchall()
@@ -162,7 +163,7 @@ def test_an_assessment_is_found_by_reference_or_checkout(
 
 def test_a_free_checkout_has_no_payment(caller: Caller, owner: psycopg.Connection) -> None:
     for table in TABLES:
-        bought = buy(caller, table)
+        bought = buy(caller, table, 0)
         free = checkout(
             "completed", bought.metadata, None, amount_total=0, payment_status="no_payment_required"
         )
@@ -182,7 +183,8 @@ def test_a_free_checkout_has_no_payment(caller: Caller, owner: psycopg.Connectio
 def test_amounts_are_in_the_main_unit(
     caller: Caller, owner: psycopg.Connection, currency: str, smallest: int, amount: str
 ) -> None:
-    bought, payment = buy(caller, "calculator2_sessions"), new_payment()
+    bought = buy(caller, "calculator2_sessions", smallest, currency.lower())
+    payment = new_payment()
     part = refund(payment, smallest, currency=currency)
     deliver(
         caller,
@@ -315,13 +317,16 @@ def test_an_expanded_payment_intent_is_understood(caller: Caller, owner: psycopg
     assert bought.row(owner)["stripe_payment_id"] == payment
 
 
+BELIEVING = Settings(stripe_client_reference=True, stripe_unbound=True)
 NO_SALES = {
     "mode": [{"mode": "setup"}, {"mode": "subscription"}, {"mode": None}, {"mode": "later"}],
     "payment_status": [
         {"payment_status": status}
         for status in ("no_payment_required", "requires_action", None, "PAID", "paid_later")
     ],
-    "amount": [{"amount_total": None}, {"currency": None}],
+    "amount": [{"amount_total": None}, {"currency": None}, *({"amount_total": n} for n in (1, 4899, 4901))],
+    "currency": [{"currency": "jpy"}, {"currency": "vnd"}],
+    "checkout": [{"metadata": {}}],
 }
 
 
@@ -331,9 +336,13 @@ def test_what_is_no_sale_of_ours_pays_for_nothing(
     caller: Caller, owner: psycopg.Connection, table: str, why: str
 ) -> None:
     bought = buy(caller, table)
-    for changes in NO_SALES[why]:
+    for given in NO_SALES[why]:
+        changes, metadata = dict(given), bought.metadata
+        if changes.pop("metadata", None) is not None:  # another session's checkout
+            other = buy(caller, table).metadata["carnivore_checkout"]
+            metadata = {**metadata, "carnivore_checkout": other}
         before, payment = bought.row(owner), new_payment()
-        wrong = checkout("completed", bought.metadata, payment, **changes)
+        wrong = checkout("completed", metadata, payment, **changes)
         for applied in deliver(caller, wrong, wrong):
             assert (applied.outcome, applied.error) == ("mismatch", why), changes
         assert bought.row(owner) == before
@@ -409,10 +418,73 @@ def test_a_field_that_is_not_what_its_type_has_is_recorded(
     assert bought.state(owner) == "pending"
 
 
+def test_a_cheap_payment_buys_no_dear_product(caller: Caller, owner: psycopg.Connection) -> None:
+    """The tier is the checkout's, whatever a visitor chose since; of several the one that is paid."""
+    form = start_calculator(caller)
+
+    def begun(tier: str, amount: int) -> dict[str, str]:
+        return caller.call(
+            SERVICE,
+            payments.begin_checkout,
+            "calculator2_sessions",
+            form.id,
+            amount=amount,
+            currency="usd",
+            tier=tier,
+        )
+
+    cheap = begun("shopping", 499)
+    for change in ((calculator.choose_tier, "doctor"), (calculator.choose_tier, "bundle")):
+        with pytest.raises(errors.Immutable):
+            caller.call(VISITOR, change[0], form.session_token, change[1])
+    dear = begun("doctor", 9900)
+    # It pays for what it was begun for, not for the other.
+    wrong = checkout("completed", dear, new_payment(), amount_total=499)
+    assert outcomes(caller, wrong) == ["mismatch"]
+    caller.call(VISITOR, calculator.choose_tier, form.session_token, "doctor")
+    assert outcomes(caller, checkout("completed", cheap, new_payment(), amount_total=499)) == ["applied"]
+    row = owner.execute("SELECT pricing_tier, amount_paid FROM public.calculator2_sessions").fetchone()
+    assert row == {"pricing_tier": "shopping", "amount_paid": Decimal("4.99")}
+    with pytest.raises(errors.PaymentTransition):
+        begun("doctor", 1)
+
+
+def test_a_site_that_notes_no_price_says_so(
+    caller: Caller, owner: psycopg.Connection, empty_database: TestDatabase
+) -> None:
+    session = start_session(caller)
+    paid = checkout("completed", payments.checkout_metadata("user_sessions", session.id), new_payment())
+    (applied,) = deliver(caller, paid)
+    assert (applied.outcome, applied.error) == ("mismatch", "checkout")
+    with type(caller)(empty_database.app_url, settings=Settings(stripe_unbound=True)) as trusting:
+        assert outcomes(trusting, paid) == ["applied"]
+    assert owner.execute("SELECT payment_status FROM public.user_sessions").fetchone() == {
+        "payment_status": "completed"
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "given"),
+    [
+        ("amount", {"amount": -1}),
+        ("amount", {"amount": 10**12}),
+        ("currency", {"currency": "USD"}),
+        ("currency", {"currency": "us"}),
+        ("tier", {"tier": "nosuch"}),
+        ("table", {"table": "orders"}),
+    ],
+)
+def test_a_checkout_that_cannot_be_begun_says_why(caller: Caller, field: str, given: JsonObject) -> None:
+    sound = {"table": "user_sessions", "key": start_session(caller).id, "amount": 1, "currency": "usd"}
+    with pytest.raises(errors.InvalidInput) as refused:
+        caller.call(SERVICE, payments.begin_checkout, **{**sound, **given})
+    assert refused.value.field == field
+
+
 def test_what_was_paid_for_stays_as_it_was(caller: Caller, owner: psycopg.Connection) -> None:
     form = start_calculator(caller)
     caller.call(VISITOR, calculator.save, form.session_token, form_state={"step": 1}, pricing_tier="bundle")
-    metadata, payment = payments.checkout_metadata("calculator2_sessions", form.id), new_payment()
+    metadata, payment = begin(caller, "calculator2_sessions", form.id), new_payment()
     for given in (checkout("completed", metadata, payment), refund(payment)):
         assert outcomes(caller, given) == ["applied"]
         for change in ({"form_state": {"step": 2}}, {"form_state": {}, "pricing_tier": "doctor"}):

@@ -21,6 +21,7 @@ from tests.weekly.samples import NOBODY, SERVICE, start_session, submit_assessme
 from tests.weekly.stripe_payloads import (
     TABLES,
     JsonObject,
+    begin,
     buy,
     checkout,
     deliver,
@@ -144,6 +145,7 @@ def test_a_missing_session_fails_until_it_is_there(
         owner.execute(f"UPDATE public.{table} SET id = %s", [key])
         owner.execute("RESET session_replication_role")
 
+    begin(caller, table, key)
     applied_now = deliver(caller, paid, back)
     assert [(applied.outcome, applied.error, applied.repeated) for applied in applied_now] == [
         ("applied", None, True),
@@ -169,6 +171,7 @@ def test_a_refund_of_a_missing_session_is_settled_with_its_payment(
     )
     deliver(caller, paid, back)
     submit_assessment(caller, assessment_id=key)
+    begin(caller, "cw_assessment_sessions", key)
     assert outcomes(caller, paid) == ["applied"]  # Stripe repeats the one, perhaps not the other
     assert one(owner, "SELECT payment_status FROM public.cw_assessment_sessions") == "refunded"
     assert entry(owner, back)["outcome"] == "applied"
@@ -185,7 +188,7 @@ def test_a_broken_rule_is_recorded_and_not_raised(caller: Caller, owner: psycopg
 
 
 def test_an_amount_that_the_column_cannot_hold_fails(caller: Caller, owner: psycopg.Connection) -> None:
-    bought = buy(caller, "calculator2_sessions")
+    bought = buy(caller, "calculator2_sessions", 999_999_999, "vnd")
     huge = checkout("completed", bought.metadata, new_payment(), amount_total=999_999_999, currency="vnd")
     assert outcomes(caller, huge) == ["failed"]
     assert bought.state(owner) == "pending"
@@ -196,7 +199,7 @@ def test_an_amount_that_the_column_cannot_hold_fails(caller: Caller, owner: psyc
 def test_an_amount_in_rupiah_is_no_reason_to_refuse_the_event(
     caller: Caller, owner: psycopg.Connection, ours: bool
 ) -> None:
-    bought = buy(caller, "user_sessions")
+    bought = buy(caller, "user_sessions", 80_000_000_00, "idr")
     paid = checkout(
         "completed",
         bought.metadata if ours else {},

@@ -52,8 +52,11 @@ def _pay(scene: Scene) -> int:
             path_choice="carnivore",
             macro_data={"protein": 150, "fat": 100, "carbs": 0},
         )
-    scene.say(f"Session {session.id} of {session.email}: {session.payment_status}.")
-    body = _stripe_event(session.id)
+        metadata = payments.begin_checkout(tx, "user_sessions", session.id, amount=2900, currency="usd")
+    scene.say(
+        f"Session {session.id} of {session.email}: {session.payment_status}; a checkout of 29.00 begun."
+    )
+    body = _stripe_event(metadata)
     signature = _signature(body)
     for delivery in ("first", "second"):
         event = payments.verify(body, signature, WEBHOOK_SECRET)
@@ -73,7 +76,7 @@ def _pay(scene: Scene) -> int:
     return session.id
 
 
-def _stripe_event(session_id: int) -> bytes:
+def _stripe_event(metadata: dict[str, str]) -> bytes:
     checkout = {
         "id": "cs_test_demo",
         "object": "checkout.session",
@@ -82,7 +85,7 @@ def _stripe_event(session_id: int) -> bytes:
         "payment_status": "paid",
         "amount_total": 2900,
         "currency": "usd",
-        "metadata": payments.checkout_metadata("user_sessions", session_id),
+        "metadata": metadata,
     }
     event = {
         "id": "evt_demo",

@@ -1,6 +1,7 @@
 """Stripe's webhook and what was sold: verify and apply events, reconcile money with reports."""
 
 from carnivore_db.weekly.models import Outcome
+from carnivore_db.weekly.payments.checkouts import begin_checkout
 from carnivore_db.weekly.payments.targets import Target, checkout_metadata
 from carnivore_db.weekly.payments.webhook import (
     Applied,
@@ -18,6 +19,7 @@ __all__ = [
     "Target",
     "Unsettled",
     "apply_event",
+    "begin_checkout",
     "checkout_metadata",
     "reconcile",
     "verify",

@@ -71,6 +71,8 @@ class Effect:
     checkout: str = ""
     payment_intent: str | None = None
     amount: Decimal | None = None
+    smallest: int | None = None
+    currency: str | None = None
     mismatch: str | None = None
     broken: str | None = None
 
@@ -111,6 +113,8 @@ def _effect(event: Event) -> Effect:
         checkout=it.id,
         payment_intent=payment,
         amount=_amount(it.amount_total, it.currency),
+        smallest=it.amount_total,
+        currency=None if it.currency is None else it.currency.lower(),
         mismatch=_mismatch(it) if state == "completed" else None,
     )
 

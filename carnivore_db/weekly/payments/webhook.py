@@ -1,8 +1,8 @@
 """Stripe's webhook: an event and its effect, in one transaction and once.
 
 The documents' webhook, made safe to repeat. `verify` needs the extra `carnivore-db[stripe]`; the rest is
-the service's. A checkout says whom it pays for by `checkout_metadata` (put it on the checkout session and
-on its payment intent); without it, by `client_reference_id` or by an attached checkout (document 020).
+the service's. A checkout says whom it pays for by the metadata of `begin_checkout` (put it on the checkout
+session and on its payment intent); without it, by an attached checkout (document 020).
 """
 
 import json
@@ -28,13 +28,14 @@ from carnivore_db.kit.inputs import Grace, parse, validated
 from carnivore_db.kit.rows import FRESH
 from carnivore_db.weekly.models import (
     AssessmentSession,
+    BegunCheckout,
     Calculator2Session,
     GeneratedReport,
     Outcome,
     StripeEvent,
     UserSession,
 )
-from carnivore_db.weekly.payments import targets
+from carnivore_db.weekly.payments import checkouts, targets
 from carnivore_db.weekly.payments.payload import keepable
 from carnivore_db.weekly.payments.stripe_objects import Effect, Event, effect_of
 from carnivore_db.weekly.payments.targets import Target
@@ -181,7 +182,7 @@ def _outcome(
     tx: Session, event: StripeEvent, effect: Effect, target: Target | None, *, revoke: bool
 ) -> Outcome:
     session = None if target is None else targets.lock(tx, target)
-    if (refused := _refused(tx, event, effect, session)) is not None:
+    if (refused := _refused(tx, event, effect, target, session)) is not None:
         outcome, event.error = refused
         return outcome
     if target is None or session is None:
@@ -192,7 +193,7 @@ def _outcome(
     if effect.refund:
         return _refund(tx, session, target, effect, revoke=revoke)
     if effect.state == "completed":
-        return _complete(tx, session, target, effect)
+        return _complete(tx, session, target, effect, checkouts.begun(tx, event, target))
     if effect.state == "failed" and session.payment_status == "pending":
         attached = getattr(session, "stripe_session_id", None)
         if attached in {None, effect.checkout}:
@@ -203,22 +204,33 @@ def _outcome(
 
 
 def _refused(
-    tx: Session, event: StripeEvent, effect: Effect, session: targets.AnySession | None
+    tx: Session,
+    event: StripeEvent,
+    effect: Effect,
+    target: Target | None,
+    session: targets.AnySession | None,
 ) -> tuple[Outcome, str] | None:
     """What becomes of an event that must change nothing, and why; None of one that may."""
     if effect.broken is not None:
         return "failed", effect.broken
     if event.payload.get("account") is not None:
         return "ignored", "account"
-    if session is None:
+    if session is None or target is None:
         return None
     # Of another mode an event may touch test data alone: nobody has to be asked for that.
     if event.livemode != targets.settings_of(tx).stripe_livemode and not getattr(session, "is_test", False):
         return "ignored", "livemode"
-    return None if effect.mismatch is None else ("mismatch", effect.mismatch)
+    wrong = checkouts.mismatch(tx, event, effect, target)
+    return None if wrong is None else ("mismatch", wrong)
 
 
-def _complete(tx: Session, session: targets.AnySession, target: Target, effect: Effect) -> Outcome:
+def _complete(
+    tx: Session,
+    session: targets.AnySession,
+    target: Target,
+    effect: Effect,
+    noted: BegunCheckout | None,
+) -> Outcome:
     paid_by = targets.payment_of(tx, target, session)
     if session.payment_status == "refunded" or (
         session.payment_status == "completed" and paid_by is not None
@@ -226,6 +238,8 @@ def _complete(tx: Session, session: targets.AnySession, target: Target, effect: 
         if paid_by not in {None, effect.payment_intent, effect.checkout}:
             raise PaidTwice
         return "unchanged"
+    if isinstance(session, Calculator2Session) and noted is not None and noted.tier is not None:
+        session.pricing_tier = noted.tier  # what is paid for, whatever was begun since
     # Also for a session that the application completed by itself: now it is known which payment did.
     targets.mark_paid(
         session, payment_intent=effect.payment_intent, checkout=effect.checkout, amount=effect.amount
