@@ -155,6 +155,12 @@ FIELDS: dict[str, Bad] = {
     "html": {**text(), "report_html_not_empty": BIG_PAGES},
     "reason": text(200),
     "pricing_tier": text(50),
+    "tier": text(50),
+    "amount": whole(0, 10**12 - 1),
+    "currency": {
+        "string_pattern_mismatch": ["", "USD", "us", "usd\n", "u$d", MARK],
+        "string_type": [5, [MARK]],
+    },
     "stripe_payment_id": text(100),
     "stripe_session_id": text(255),
     "stripe_payment_intent_id": text(255),
@@ -215,7 +221,7 @@ OF_FUNCTIONS: dict[tuple[Function, str], Bad] = {
 # Client metadata never costs a report or a session: what cannot be kept becomes None.
 LENIENT = {"ip_address", "user_agent"}
 # These have tests of their own below, or where keys are set.
-OTHERS = {"accesses", "event", "after", "key"}
+OTHERS = {"accesses", "event", "after", "key", "table"}
 # The scheduled jobs and the exports' workers are called by this package alone.
 NOT_REPOSITORIES = {
     *(jobs.run, key_jobs.reencrypt, key_jobs.revalidate, api_keys.read),

@@ -8,16 +8,16 @@ from sqlalchemy import String, cast, insert, literal, select
 from sqlalchemy.orm import Session
 
 from carnivore_db.errors import PaymentTransition
-from carnivore_db.kit.inputs import validated
+from carnivore_db.kit.inputs import FilledText, Text, validated
 from carnivore_db.weekly.models import BegunCheckout, Calculator2Session, StripeEvent
 from carnivore_db.weekly.payments import targets
 from carnivore_db.weekly.payments.stripe_objects import Effect
 from carnivore_db.weekly.payments.targets import Target
 
 CHECKOUT_KEY = "carnivore_checkout"
-Amount = Annotated[int, Field(ge=0, lt=10**12)]
-Currency = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
-Tier = Annotated[str, Field(min_length=1, max_length=50)]
+Amount = Annotated[int, Field(strict=True, ge=0, le=10**12 - 1)]
+Currency = Annotated[Text, Field(pattern=r"^[a-z]{3}\z")]
+Tier = Annotated[FilledText, Field(max_length=50)]
 
 
 @validated
