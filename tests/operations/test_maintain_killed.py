@@ -87,7 +87,7 @@ def test_maintain_survives_every_kill(
         full = TestDatabase(shape, "full")
         kept, due = rows(full, KEPT), rows(full, DUE)
         assert len(kept) == 200 * 40 * 2
-        assert due == [(200, 5400, 400 * 40 * 2, 400 * 40 * 2)]
+        assert due == [(200, 5400, 200 * 40 * 2, 200 * 40 * 2)]
 
         @contextmanager
         def fresh() -> Iterator[Job]:

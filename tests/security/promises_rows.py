@@ -191,7 +191,7 @@ REQUIRED = {
     "public.cw_assessment_sessions": "email first_name form_data payment_status created_at updated_at"
     " is_test",
     "public.stripe_events": "type livemode payload received_at attempts outcome",
-    "public.begun_checkouts": "session_table session_key amount currency",
+    "public.begun_checkouts": "session_table session_key amount currency begun_at",
 }
 # What a row gets that names these columns alone.
 DEFAULTS = {

@@ -37,6 +37,7 @@ IMMUTABLE = {
         "received_at": "received_at - interval '1 second'",
     },
     "public.begun_checkouts": {
+        "id": "id + 10000",
         "session_table": "'calculator2_sessions'",
         "session_key": "session_key || '1'",
         "amount": "amount + 1",

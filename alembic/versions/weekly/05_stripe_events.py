@@ -125,7 +125,7 @@ GRANT INSERT (session_table, session_key, amount, currency, tier) ON public.begu
 REVOKE ALL ON SEQUENCE public.begun_checkouts_id_seq FROM PUBLIC, anon, authenticated, service_role;
 
 CREATE FUNCTION carnivore.keep_begun_tier() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     -- A tier that a checkout was begun for may be chosen again: what is paid is what counts.
     IF EXISTS (SELECT FROM public.begun_checkouts AS c
