@@ -53,6 +53,7 @@ def connection(plain_database: TestDatabase) -> Iterator[sa.Connection]:
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_what_was_damaged_is_as_it_was(connection: sa.Connection, damage: str) -> None:
     connection.exec_driver_sql(DAMAGES[damage])

@@ -66,7 +66,11 @@ def restored(filled: TestDatabase, tmp_path: Path, request: pytest.FixtureReques
         admin.execute("DROP ROLE IF EXISTS other_deployer")
 
 
-@pytest.mark.parametrize("restored", WAYS, indirect=True)
+@pytest.mark.parametrize(
+    "restored",
+    [pytest.param(way, marks=[] if way == "plain" else [pytest.mark.slow]) for way in WAYS],
+    indirect=True,
+)
 def test_a_restored_database_is_the_same(restored: TestDatabase) -> None:
     url = restored.migrator_url
     assert "Mended: 0. Left: 0." in running.run("repair", url=url).output

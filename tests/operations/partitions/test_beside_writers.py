@@ -33,6 +33,8 @@ from tests.operations.partitions.months import (
 from tests.support.databases import TestDatabase
 from tests.support.processes import eventually
 
+pytestmark = pytest.mark.slow
+
 CLIENTS = 4
 FAR = date(2031, 5, 1)
 PREPARE = "SELECT carnivore.prepare_partition(%s::text::regclass, %s)"
