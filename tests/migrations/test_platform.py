@@ -146,6 +146,7 @@ def test_logins_that_can_have_no_profile_stop_nothing(empty: TestDatabase) -> No
     with opened(empty) as connection:
         report = verify(connection, now=datetime.now(UTC), months_ahead=3)
     assert [line for section in report.sections for line in section.differences if "auth" in line] == []
+    assert len(report.sections[-1].facts["logins_without_profile"]) == 3
     migrations.downgrade(url, "platform")
     left = "SELECT tgname FROM pg_trigger WHERE tgrelid = 'auth.users'::regclass AND NOT tgisinternal"
     assert query(empty, left) == [("on_auth_user_created",)]

@@ -140,6 +140,9 @@ def verify(
         )
         sections += [_insert(connection, server, model), _statistics(connection, model, live)]
         changed = probes.collations(connection, list(live["schemas"]))
+        if "conversation" in installed:
+            without = probes.logins_without_profile(connection)
+            server["logins_without_profile"] = without.reason if isinstance(without, Refused) else without
         sections.append(_status(sections, server, areas, probes.jobs(connection), changed))
     return Report(now, sections)
 

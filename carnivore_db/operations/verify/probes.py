@@ -20,6 +20,7 @@ from carnivore_db.schema.snapshot import INSTANCES, Snapshot
 T = TypeVar("T")
 
 COUNT_LIMIT = 10_000
+_LISTED = 20
 
 _MAY_INSERT = """
     SELECT bool_and(has_table_privilege(c.oid, 'INSERT') AND NOT row_security_active(c.oid))
@@ -163,6 +164,15 @@ def schemas(connection: Connection, model: Snapshot) -> list[str]:
 def jobs(connection: Connection) -> list[dict[str, Any]] | Refused:
     """The scheduled jobs by name: when each last ended well, its last error, and whether it is overdue."""
     return attempt(connection, lambda: [dict(row) for row in connection.execute(text(_JOBS)).mappings()])
+
+
+def logins_without_profile(connection: Connection) -> list[str] | Refused:
+    """Ids of logins without a person in the chat, 20 at most: by telephone, or of an unusable address."""
+    query = text(
+        "SELECT CAST(u.id AS text) FROM auth.users AS u WHERE NOT EXISTS"
+        " (SELECT FROM conversation.profiles AS p WHERE p.id = u.id) ORDER BY 1 LIMIT :limit"
+    )
+    return attempt(connection, lambda: list(connection.scalars(query, {"limit": _LISTED})))
 
 
 def collations(connection: Connection, schemas: list[str]) -> list[str]:
