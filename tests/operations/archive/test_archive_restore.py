@@ -1,6 +1,6 @@
 """Months that come back: identical, or whole but for what is gone; nothing is counted again."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -72,7 +72,7 @@ def test_between_restored_and_present_months_those_in_the_archive_are_no_gaps(
     archiving.archive(logs=True)
     archiving.restore()
     with archiving.engine.connect() as connection:
-        partitions = verify(connection, now=NOW, months_ahead=3).sections[2]
+        partitions = verify(connection, now=datetime.now(UTC), months_ahead=3).sections[2]
     assert (partitions.status, partitions.differences) == ("ok", [])
     gaps = [gap for gap in partitions.facts["past_months_without_partition"] if " 2024-" in gap]
     assert gaps == [f"{ACCESSES} 2024-{month:02}" for month in (4, *range(6, 13))]
