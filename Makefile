@@ -52,13 +52,18 @@ test: setup ## Run the tests (PG=17: on that version of PostgreSQL)
 test-versions: ## Run the tests on PostgreSQL 15, 16, 17 and 18
 	@for version in 15 16 17 18; do $(MAKE) --no-print-directory test PG=$$version || exit 1; done
 
+# On the last night of a year, which is a Sunday's; on 29 February; as clocks change. Each on another version.
+DAYS ?= 16 17 18
+day-16 := Pacific/Kiritimati 2028-12-31T23:40
+day-17 := America/New_York 2028-02-29T12:00
+day-18 := Asia/Kathmandu 2027-10-31T00:56
+
 .PHONY: test-days
-test-days: ## The same across the last night of a year, a Sunday's, on 29 February, as clocks change; each on another version
-	@set -e; on() { $(MAKE) --no-print-directory setup PG=$$1; \
-		CARNIVORE_DB_LOCAL_MAJOR=$$1 TZ=$$2 $(BIN)/python -m tests.clock $$3; }; \
-	on 16 Pacific/Kiritimati 2028-12-31T23:59:20; \
-	on 17 America/New_York 2028-02-29T12:00; \
-	on 18 Asia/Kathmandu 2027-10-31T00:56
+test-days: $(DAYS:%=test-day-%) ## Run the tests as if on other days, in other time zones (DAYS=18: on that version alone)
+
+test-day-%:
+	@$(MAKE) --no-print-directory setup PG=$*
+	CARNIVORE_DB_LOCAL_MAJOR=$* TZ=$(word 1,$(day-$*)) $(BIN)/python -m tests.clock $(word 2,$(day-$*))
 
 .PHONY: test-slow
 test-slow: setup ## Run the tests that take long
