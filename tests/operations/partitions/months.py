@@ -105,9 +105,7 @@ def counts(owner: psycopg.Connection) -> list[Any]:
 
 
 def run(db: Database, **given: Any) -> Outcome:
-    return apply(
-        db.engine, **{"at": datetime.now(UTC), "policy": Policy(3), "lock_timeout_ms": 2000, **given}
-    )
+    return apply(db.engine, **{"at": now(), "policy": Policy(3), "lock_timeout_ms": 2000, **given})
 
 
 def assert_as_the_package_makes_them(database: TestDatabase) -> None:
