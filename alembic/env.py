@@ -11,7 +11,6 @@ from sqlalchemy.dialects.postgresql import CITEXT
 from carnivore_db.connection.requirements import check, unpooled
 from carnivore_db.errors import Busy
 from carnivore_db.schema import migrations, models, preconditions
-from carnivore_db.schema.areas import AREAS
 from carnivore_db.schema.base import AUTH_USERS
 from carnivore_db.schema.migrations import VERSION_SCHEMA
 from carnivore_db.settings import Settings
@@ -97,7 +96,7 @@ def require_for_new(connection: Connection) -> None:
         return  # Alembic's other commands make nothing
     applied = migration.get_current_heads()
     to_come = {step.revision.revision for step in steps(applied, migration)}
-    areas = [area for area in AREAS if migrations.of_area(area)[0] in to_come]
+    areas = [area for area, line in migrations.lines().items() if line[-1] in to_come]
     preconditions.require(connection, areas, platform=not applied and bool(to_come))
     connection.rollback()
 

@@ -93,9 +93,9 @@ def adopt_files(
     Not for a copy beside it: that needs locations of its own. Exit status: 0, or 2 when a location cannot be
     written.
     """
-    with extra("exports"):
-        from carnivore_db.kit import storage  # noqa: PLC0415
     with explained(), closing(Database()) as db:
+        with extra("exports"):
+            from carnivore_db.kit import storage  # noqa: PLC0415
         configured = (db.settings.archive_location, db.settings.export_location)
         with db.engine.connect() as connection:
             database = storage.database_of(connection)

@@ -101,13 +101,13 @@ def read_states(connection: Connection) -> dict[Area, AreaState]:
     found = {script.revision for script in _applied(_heads(connection))}
     return {
         area: AreaState(area, next((revision for revision in line if revision in found), None), line[0])
-        for area, line in _lines().items()
+        for area, line in lines().items()
     }
 
 
 def tip(area: Area) -> str:
     """The last revision of an area's branch."""
-    return _lines()[area][0]
+    return lines()[area][0]
 
 
 def history() -> list[str]:
@@ -117,8 +117,8 @@ def history() -> list[str]:
 
 def missing(url: URL, areas: Collection[Area] = AREAS) -> int:
     """How many revisions an upgrade of these areas would run."""
-    lines = _lines()
-    wanted = {lines[area][0] for area in areas}
+    known = lines()
+    wanted = {known[area][0] for area in areas}
     heads = wanted if len(wanted) < len(AREAS) else set(_scripts().get_heads())
     return len({script.revision for script in _applied(heads)} - set(applied(url)))
 
@@ -131,7 +131,7 @@ def applied(url: URL) -> list[str]:
 
 def of_area(area: Area) -> list[str]:
     """The revisions of an area's branch alone, oldest first."""
-    return _lines()[area][::-1]
+    return lines()[area][::-1]
 
 
 @contextmanager
@@ -145,7 +145,7 @@ def _heads(connection: Connection) -> tuple[str, ...]:
     return context.get_current_heads()
 
 
-def _lines() -> dict[Area, list[str]]:
+def lines() -> dict[Area, list[str]]:
     """The revisions of each area's branch alone, latest first; the files are read once for all."""
     scripts = list(_scripts().walk_revisions())
     return {area: [script.revision for script in scripts if _own(script, area)] for area in AREAS}

@@ -63,13 +63,10 @@ def begun(tx: Session, event: StripeEvent, target: Target) -> BegunCheckout | No
     return tx.scalars(found.order_by(BegunCheckout.id.desc()).limit(1)).one_or_none()
 
 
-def mismatch(tx: Session, event: StripeEvent, effect: Effect, target: Target) -> str | None:
+def mismatch(tx: Session, effect: Effect, noted: BegunCheckout | None) -> str | None:
     """What of a completed checkout is not as it was begun: checkout, amount or currency; None when all is."""
     if effect.mismatch is not None:
         return effect.mismatch
-    if effect.state != "completed":
-        return None
-    noted = begun(tx, event, target)
     if noted is None:
         return None if targets.settings_of(tx).stripe_unbound else "checkout"
     if noted.currency != effect.currency:

@@ -182,7 +182,10 @@ def _outcome(
     tx: Session, event: StripeEvent, effect: Effect, target: Target | None, *, revoke: bool
 ) -> Outcome:
     session = None if target is None else targets.lock(tx, target)
-    if (refused := _refused(tx, event, effect, target, session)) is not None:
+    noted = None
+    if target is not None and effect.state == "completed":
+        noted = checkouts.begun(tx, event, target)
+    if (refused := _refused(tx, event, effect, session, noted)) is not None:
         outcome, event.error = refused
         return outcome
     if target is None or session is None:
@@ -193,7 +196,7 @@ def _outcome(
     if effect.refund:
         return _refund(tx, session, target, effect, revoke=revoke)
     if effect.state == "completed":
-        return _complete(tx, session, target, effect, checkouts.begun(tx, event, target))
+        return _complete(tx, session, target, effect, noted)
     if effect.state == "failed" and session.payment_status == "pending":
         attached = getattr(session, "stripe_session_id", None)
         if attached in {None, effect.checkout}:
@@ -207,20 +210,20 @@ def _refused(
     tx: Session,
     event: StripeEvent,
     effect: Effect,
-    target: Target | None,
     session: targets.AnySession | None,
+    noted: BegunCheckout | None,
 ) -> tuple[Outcome, str] | None:
     """What becomes of an event that must change nothing, and why; None of one that may."""
     if effect.broken is not None:
         return "failed", effect.broken
     if event.payload.get("account") is not None:
         return "ignored", "account"
-    if session is None or target is None:
+    if session is None:
         return None
     # Of another mode an event may touch test data alone: nobody has to be asked for that.
     if event.livemode != targets.settings_of(tx).stripe_livemode and not getattr(session, "is_test", False):
         return "ignored", "livemode"
-    wrong = checkouts.mismatch(tx, event, effect, target)
+    wrong = checkouts.mismatch(tx, effect, noted) if effect.state == "completed" else None
     return None if wrong is None else ("mismatch", wrong)
 
 
